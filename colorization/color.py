@@ -1,0 +1,118 @@
+"""RGB to CIE Lab and back, in batches, on any device, with gradients.
+
+Lab is scaled everywhere in this package: lightness = L / 50 - 1 lies in [-1, 1] and
+ab = (a, b) / 110 within about [-1, 1].
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+AB_SCALE = 110.0  # sRGB's colors reach from -107.9 (b of blue) to 98.2 (a of magenta)
+
+# IEC 61966-2-1 primaries, white D65 for the 2 degree observer: the numbers of skimage.color.
+_RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB to scaled Lab (CIE 1976 L*a*b*, D65).
+
+    `rgb` is (..., 3, H, W), uint8 or floating point in [0, 1]. Returns float32 (..., 3, H, W):
+    lightness in [-1, 1], then a and b divided by 110; equals `skimage.color.rgb2lab` to 0.001 units
+    of Lab. Floating-point input has finite gradients everywhere, at black as well.
+    Raises TypeError for any other dtype and ValueError if there are not three channels.
+    """
+    _check_channels(rgb)
+    if rgb.dtype == torch.uint8:
+        linear = _srgb_table(rgb.device)[rgb.int()]
+    elif rgb.is_floating_point():
+        linear = _to_linear(rgb.float())
+    else:
+        raise TypeError(f"uint8 or floating-point RGB is needed, found {rgb.dtype}")
+    # Products channel by channel and no matmul: autocast and TF32 would round a matmul's factors,
+    # which moves colors by whole units of Lab.
+    red, green, blue = linear.unbind(-3)
+    fx, fy, fz = (
+        _lab_curve((row[0] * red + row[1] * green + row[2] * blue) / white)
+        for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
+    )
+    lightness = (116 / 50) * fy - (16 / 50 + 1)
+    a = (500 / AB_SCALE) * (fx - fy)
+    b = (200 / AB_SCALE) * (fy - fz)
+    return torch.stack((lightness, a, b), dim=-3)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Convert scaled Lab to sRGB, colors outside the gamut clipped channel by channel.
+
+    `lab` is (..., 3, H, W), scaled as `rgb_to_lab` returns it, of any floating-point dtype. Returns
+    float32 (..., 3, H, W) in [0, 1]; gradients are finite everywhere and 0 where a channel is
+    clipped. Raises TypeError for integers and ValueError if there are not three channels.
+    """
+    _check_channels(lab)
+    if not lab.is_floating_point():
+        raise TypeError(f"floating-point Lab is needed, found {lab.dtype}")
+    lightness, a, b = lab.float().unbind(-3)
+    fy = (lightness * 50 + (50 + 16)) / 116
+    fx = fy + a * (AB_SCALE / 500)
+    fz = (fy - b * (AB_SCALE / 200)).clamp(min=0)  # as skimage does: no negative blue light
+    x, y, z = (white * _inverse_lab_curve(f) for f, white in zip((fx, fy, fz), _WHITE, strict=True))
+    linear = (row[0] * x + row[1] * y + row[2] * z for row in _xyz_to_rgb())
+    return torch.stack([_from_linear(channel) for channel in linear], dim=-3).clamp(0, 1)
+
+
+def render(lightness: Tensor, ab: Tensor) -> Tensor:
+    """Put lightness and color together into the 8-bit picture that a user gets.
+
+    `lightness` is (B, 1, H, W) and `ab` (B, 2, H, W), both scaled. Returns uint8 sRGB (B, 3, H, W),
+    rounded to the nearest level; colors outside the gamut are clipped.
+    """
+    rgb = lab_to_rgb(torch.cat((lightness.float(), ab.float()), dim=-3))
+    return (rgb * 255).round().to(torch.uint8)
+
+
+def _check_channels(picture: Tensor) -> None:
+    if picture.ndim < 3 or picture.shape[-3] != 3:
+        raise ValueError(f"shape (..., 3, H, W) is needed, found {tuple(picture.shape)}")
+
+
+# Where a curve changes its formula, the branch not taken is computed on a clamped value: the
+# gradient of a power at 0 is infinite, and infinity times the mask's 0 is NaN.
+
+
+def _to_linear(srgb: Tensor) -> Tensor:
+    power = ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(srgb > 0.04045, power, srgb / 12.92)
+
+
+def _from_linear(linear: Tensor) -> Tensor:
+    power = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, power, 12.92 * linear)
+
+
+def _lab_curve(light: Tensor) -> Tensor:
+    root = light.clamp(min=0.008856) ** (1 / 3)
+    return torch.where(light > 0.008856, root, 7.787 * light + 16 / 116)
+
+
+def _inverse_lab_curve(f: Tensor) -> Tensor:
+    return torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+
+
+@cache
+def _srgb_table(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # the table outlives the caller's mode
+        levels = torch.arange(256, dtype=torch.float64, device="cpu") / 255
+        return _to_linear(levels).float().to(device)
+
+
+@cache
+def _xyz_to_rgb() -> list[list[float]]:
+    matrix = torch.tensor(_RGB_TO_XYZ, dtype=torch.float64, device="cpu")
+    return torch.linalg.inv(matrix).tolist()

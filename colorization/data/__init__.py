@@ -1,0 +1,25 @@
+"""Where pictures come from and how they reach the device: sources, transforms, loaders."""
+
+from colorization.data.loaders import Batch, ScoringLoader, TrainingLoader
+from colorization.data.sources import (
+    DataConfig,
+    FolderSource,
+    PictureSet,
+    PictureSets,
+    SampleSource,
+    SourceConfig,
+    open_data,
+)
+
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "FolderSource",
+    "PictureSet",
+    "PictureSets",
+    "SampleSource",
+    "ScoringLoader",
+    "SourceConfig",
+    "TrainingLoader",
+    "open_data",
+]

@@ -1,0 +1,54 @@
+"""What every source of pictures offers: three sets of pictures and an honest word about them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from colorization.config import Config
+
+
+class PictureSet(Protocol):
+    """Pictures that can be fetched by index, also by the worker processes of a loader."""
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return sRGB (H, W, 3) uint8 of any size; raises UnreadablePicture."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return what tells a person which picture this is; unique within the set."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureSets:
+    """The three sets of a source; no picture (or part of one) belongs to two of them."""
+
+    train: PictureSet
+    validation: PictureSet
+    test: PictureSet
+    description: str  # for logs, tables and model cards
+    measures_generalization: bool  # False: scores show that the machinery works, no more
+    unreadable: list[str] = field(default_factory=list)  # names found at opening, left out
+
+
+class Source(Config, ABC):
+    """A kind of source: one member of the union `SourceConfig`."""
+
+    @abstractmethod
+    def open(self, max_unreadable: float) -> PictureSets:
+        """Find the pictures and split them.
+
+        Raises ConfigError where there are none, where a split comes out empty, or where more than
+        the share `max_unreadable` of the pictures cannot be read.
+        """
+
+
+def some_names(names: Sequence[str], most: int = 5) -> str:
+    """Write the first few names and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,210 @@
+"""data + model + train = one run, as a value: read, checked, hashed, shown."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from colorization import config
+from colorization.config import Config, ConfigError
+from colorization.data import DataConfig
+from colorization.models import ModelConfig
+from colorization.models.colorizer import Colorizer
+from colorization.models.pretrained import load_pretrained
+from colorization.schedules import Constant, Schedule
+
+# What changes speed and not results, left out of an experiment's hash. Precision is no such thing.
+SPEED_ONLY = ("data.loader_workers", "train.compile", "train.channels_last")
+
+
+class Stage(Config):
+    """A part of a run with its own turns, length and settings; its start is a restart."""
+
+    turns: str = Field(description="which of the model's turns are played, e.g. adversarial")
+    epochs: int | None = Field(None, ge=0, description="length; 0 leaves the stage out")
+    steps: int | None = Field(None, ge=0, description="length in optimizer steps, in place of epochs")
+    select: bool = Field(
+        True, description="whether its epochs may give the best checkpoint and be stopped early"
+    )
+    freeze: tuple[str, ...] = Field((), description="parts that rest, e.g. [generator.encoder]")
+    optimizers: Literal["fresh", "keep"] = Field(
+        "fresh", description="whether the last stage's optimizer states are kept"
+    )
+    change: dict[str, Any] = Field(
+        {}, description="other settings in this stage, e.g. {train.learning_rate: 1.0e-5}"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"a length in epochs or in steps is needed, found epochs={self.epochs}, "
+                f"steps={self.steps}"
+            )
+        return self
+
+
+class TrainConfig(Config):
+    """How a model is trained."""
+
+    stages: dict[str, Stage] = Field(description="in their order", min_length=1)
+    seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
+    batch_size: int = Field(16, ge=1, description="pictures a step, over all ranks")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="the generator's")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled (AdamW)")
+    schedule: Schedule = Field(Constant(), description="of the learning rate, over each stage")
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of a player's gradient"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the averaged weights that colorize; 0: none"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 autocast where the processor computes in it"
+    )
+    channels_last: bool = Field(True, description="memory layout; for speed only")
+    compile: bool = Field(False, description="torch.compile the players; for speed only")
+    keep: int = Field(2, ge=2, description="checkpoints that are kept: the best and the newest")
+    grid_every: int = Field(1, ge=1, description="epochs between two picture grids")
+    grid_pictures: int = Field(6, ge=1, le=64, description="validation pictures in a grid")
+
+    @model_validator(mode="after")
+    def _betas_are_shares(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: found {self.betas}, both must be in [0, 1)")
+        return self
+
+
+class Experiment(Config):
+    """One run: reading it back gives the same run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if refusal := self.model.refusal(self.data.size):
+            raise ValueError(refusal)
+        for name, stage in self.train.stages.items():
+            if stage.turns not in self.model.turn_kinds:
+                known = " | ".join(self.model.turn_kinds)
+                raise ValueError(
+                    f"train.stages.{name}.turns: found {stage.turns!r}; model {self.model.name} "
+                    f"plays {known}"
+                )
+            if stage.change:
+                _check_change(name, stage.change)
+                self.at(name)
+        if not any(stage.select and (stage.epochs or stage.steps) for stage in self.train.stages.values()):
+            raise ValueError("train.stages: no stage of a length above 0 has select: true")
+        return self
+
+    def at(self, stage: str) -> "Experiment":
+        """Return the experiment as a stage sees it, with the stage's changes made."""
+        changes = self.train.stages[stage].change
+        data = config.dump(self)
+        for part in data["train"]["stages"].values():
+            part["change"] = {}
+        return config.parse(
+            Experiment, config.override(data, changes), f"train.stages.{stage}.change"
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits that stand for all that changes results."""
+        flat = config.flatten(config.dump(self))
+        for key in SPEED_ONLY:
+            flat.pop(key)
+        return hashlib.sha256(json.dumps(flat).encode()).hexdigest()[:12]
+
+    @property
+    def selecting_epochs(self) -> int | None:
+        """How many epochs count for the search; None where a stage is measured in steps."""
+        stages = [stage for stage in self.train.stages.values() if stage.select]
+        if any(stage.epochs is None for stage in stages):
+            return None
+        return sum(stage.epochs or 0 for stage in stages)
+
+
+def _check_change(name: str, change: Mapping[str, Any]) -> None:
+    fixed = ("train.stages", "train.seed", "train.keep", "model.name", "data.size")
+    for key in change:
+        if any(key == other or key.startswith(f"{other}.") for other in fixed):
+            raise ValueError(f"train.stages.{name}.change: {key} cannot change within a run")
+
+
+def recipes() -> dict[str, Path]:
+    """Name the recipes that come with the library and their files."""
+    folder = Path(str(files("colorization"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_experiment(recipe_or_file: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a recipe by name, or a YAML file, and change it by `key=value` words.
+
+    A file may hold the experiment itself or have it under the key `experiment` (as a study's
+    `best.yaml` does). Raises ConfigError that names what is wrong.
+    """
+    known = recipes()
+    path = known.get(recipe_or_file, Path(recipe_or_file))
+    if not path.exists():
+        raise ConfigError(
+            f"{recipe_or_file!r} is neither a recipe nor a file; recipes: {', '.join(known)}"
+        )
+    data = config.read_yaml(path)
+    if "experiment" in data:
+        data = data["experiment"]
+    changed = config.override(data, config.parse_overrides(overrides))
+    return config.parse(Experiment, changed, recipe_or_file)
+
+
+def build_model(experiment: Experiment) -> Colorizer:
+    """Build the experiment's model with weights drawn from its seed."""
+    torch.manual_seed(experiment.train.seed)
+    return experiment.model.build(experiment.data.size)
+
+
+def check(experiment: Experiment) -> dict[str, int]:
+    """Check what needs the networks, before anything costly; return each player's parameters.
+
+    Raises ConfigError for a frozen part that does not exist and for pretrained weights that are
+    not to be had.
+    """
+    for weights in experiment.model.weights():
+        load_pretrained(weights)
+    model = outline(experiment)
+    names = {name for name, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
+    for stage_name, stage in experiment.train.stages.items():
+        for part in stage.freeze:
+            if part not in names:
+                inside = sorted(n for n in names if n.count(".") <= 1 and n)
+                raise ConfigError(
+                    f"train.stages.{stage_name}.freeze: no part {part!r}; there is "
+                    f"{', '.join(inside)}"
+                )
+    return {player: count_parameters(model.get_submodule(player)) for player in model.players}
+
+
+def outline(experiment: Experiment) -> Colorizer:
+    """Build the experiment's model without memory for its weights (torch's meta device)."""
+    data = config.override(config.dump(experiment), {})
+    generator = data["model"].get("generator", {})
+    if generator.get("pretrained"):
+        generator["pretrained"] = False
+    shape = config.parse(Experiment, data)
+    with torch.device("meta"):
+        return shape.model.build(shape.data.size)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

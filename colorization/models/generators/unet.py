@@ -1,0 +1,84 @@
+"""pix2pix's U-Net (Isola et al. 2017), as deep as the picture allows."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+
+from colorization.config import Config
+from colorization.models.layers import Normalization, draw_normal, normalization
+
+
+class UNetGeneratorConfig(Config):
+    """4x4 stride-2 convolutions down as often as the sides can be halved, transposed ones up, skips.
+
+    256 pixels: the published 8 levels; 224: 5, since 7 pixels cannot be halved.
+    """
+
+    name: Literal["unet"] = "unet"
+    width: int = Field(64, ge=4, le=256, description="channels of the first level; at most 8x this")
+    dropout: float = Field(0.5, ge=0, lt=1, description="in the three innermost levels going up")
+    normalization: Normalization = "batch"
+
+    def depth(self, size: int) -> int:
+        """Return how often sides of `size` are halved: while they are even, at most 8 times."""
+        return min(8, (size & -size).bit_length() - 1)
+
+    def multiple(self, size: int) -> int:
+        """Return what picture sides must be multiples of; 8 at least, for three levels."""
+        return 2 ** max(3, self.depth(size))
+
+    def weights(self) -> WeightsEnum | None:
+        """Name the pretrained weights this network starts from: none."""
+        return None
+
+    def build(self, size: int, channels: int) -> "UNetGenerator":
+        """Build the network for pictures of this side that answers with so many channels."""
+        return UNetGenerator(self, self.depth(size), channels)
+
+
+class UNetGenerator(nn.Module):
+    """(B, 1, H, W) lightness -> (B, channels, H, W) in (-1, 1); sides: multiples of 2^depth."""
+
+    def __init__(self, config: UNetGeneratorConfig, depth: int, channels: int) -> None:
+        super().__init__()
+        widths = [config.width * min(2**level, 8) for level in range(depth)]
+        self.downs = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for level, width in enumerate(widths):
+            outermost, innermost = level == 0, level == depth - 1
+            below = 1 if outermost else widths[level - 1]
+            plain = outermost or innermost  # no norm there, as published
+            self.downs.append(
+                nn.Sequential(
+                    nn.Identity() if outermost else nn.LeakyReLU(0.2),
+                    nn.Conv2d(below, width, 4, 2, 1),
+                    nn.Identity() if plain else normalization(config.normalization, width),
+                )
+            )
+            entering = width if innermost else 2 * width
+            leaving = channels if outermost else below
+            dropped = not outermost and depth - 4 <= level < depth - 1
+            self.ups.append(
+                nn.Sequential(
+                    nn.ReLU(),
+                    nn.ConvTranspose2d(entering, leaving, 4, 2, 1),
+                    nn.Tanh() if outermost else normalization(config.normalization, leaving),
+                    nn.Dropout(config.dropout) if dropped else nn.Identity(),
+                )
+            )
+        self.apply(draw_normal)
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        """Answer with colors in (-1, 1) for (B, 1, H, W) lightness."""
+        skips: list[Tensor] = []
+        features = lightness
+        for down in self.downs:
+            features = down(features)
+            skips.append(features)
+        features = self.ups[-1](skips.pop())
+        for up in reversed(self.ups[:-1]):
+            features = up(torch.cat([features, skips.pop()], dim=1))
+        return features

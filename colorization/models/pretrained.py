@@ -1,0 +1,43 @@
+"""torchvision's pretrained weights, through its own cache."""
+
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torchvision.models import WeightsEnum
+
+from colorization.config import ConfigError
+
+
+def load_pretrained(weights: WeightsEnum) -> dict[str, Any]:
+    """Return the state dict of torchvision weights, downloading them where there is a network.
+
+    Raises ConfigError where they are neither in the cache nor to be had: it names the file, its
+    key in torchvision and the folder it belongs into.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file = str(weights.url).rsplit("/", 1)[-1]
+    patience = socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(10)  # a closed network may drop packets and never answer
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError) as error:
+        raise ConfigError(
+            f"pretrained weights {type(weights).__name__}.{weights.name} are not in torch's cache "
+            f"and cannot be downloaded ({error}): put the file {file} into {folder}, or set "
+            "pretrained=false"
+        ) from error
+    except RuntimeError as error:
+        raise ConfigError(f"the pretrained weights {folder / file} are damaged: {error}") from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def one_channel(weight: torch.Tensor) -> torch.Tensor:
+    """Derive a first convolution for gray pictures: (out, 3, k, k) -> (out, 1, k, k), summed.
+
+    A gray picture repeated to three channels gives the same answer through either.
+    """
+    return weight.sum(dim=1, keepdim=True)

@@ -1,0 +1,72 @@
+"""A generator alone, trained on the mean absolute error of its colors (the U-Net family)."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models import WeightsEnum
+
+from colorization.config import Config
+from colorization.models.colorizer import Colorizer, Progress, Turn
+from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
+from colorization.models.output import OutputSpace, output_channels, target, to_ab
+
+
+class UNetConfig(Config):
+    """One player, the generator, that descends L1."""
+
+    turn_kinds: ClassVar[tuple[str, ...]] = ("l1",)
+
+    name: Literal["unet"] = "unet"
+    generator: GeneratorConfig = Field(ResNetUNetConfig(), description="the network")
+    output: OutputSpace = Field("ab", description="what the generator answers with")
+
+    def refusal(self, size: int) -> str | None:
+        """Say why pictures of this side cannot be trained on, if so."""
+        return size_refusal(self.generator, size)
+
+    def weights(self) -> list[WeightsEnum]:
+        """List the pretrained weights that the model starts from."""
+        return [weights] if (weights := self.generator.weights()) else []
+
+    def build(self, size: int) -> "UNet":
+        """Build the model for training pictures of this side."""
+        return UNet(self, size)
+
+
+class UNet(Colorizer):
+    """The U-Net family's model: see UNetConfig."""
+
+    players = ("generator",)
+    colorizing = ("generator",)
+
+    def __init__(self, config: UNetConfig, size: int) -> None:
+        super().__init__()
+        self.output: OutputSpace = config.output
+        self.multiple = config.generator.multiple(size)
+        self.generator = config.generator.build(size, output_channels(config.output))
+
+    def turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
+        """Yield the generator's move on scaled Lab (B, 3, H, W)."""
+        answer = self.generator(lab[:, :1])
+        l1 = F.l1_loss(answer.float(), target(lab, self.output))
+        yield Turn("generator", l1, {"l1": l1})
+
+    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+        """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W)."""
+        ab = to_ab(self.generator(lightness), self.output)
+        return ab.expand(samples, *ab.shape)
+
+
+def size_refusal(generator: GeneratorConfig, size: int) -> str | None:
+    """Say why a generator cannot work on pictures of this side, if so; name the nearest that can."""
+    multiple = generator.multiple(size)
+    if size % multiple == 0:
+        return None
+    near = max(multiple, round(size / multiple) * multiple)
+    return (
+        f"data.size: found {size}; generator {generator.name} needs a multiple of {multiple}, "
+        f"the nearest is {near}"
+    )

@@ -1,0 +1,372 @@
+"""Picture files and bytes to arrays and back: whatever people have, as it is meant to be seen."""
+
+import codecs
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+MAX_MEGAPIXELS = 250
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+PICTURE_SUFFIXES = frozenset(
+    (
+        *WRITABLE_SUFFIXES,
+        ".jfif",
+        ".mpo",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".ico",
+        ".avif",
+        ".jp2",
+        ".j2k",
+    )
+    + (".pbm", ".pgm", ".ppm", ".pnm", ".psd", ".sgi")
+)
+
+# Named one by one because Pillow would run an external program for some (EPS) and takes text for
+# others (TGA has no signature).
+_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "TIFF",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "ICO",
+    "AVIF",
+    "JPEG2000",
+)
+_FORMATS += ("PPM", "PSD", "SGI")
+_WANTED = (
+    "needed is a whole picture (JPEG, PNG, TIFF, WebP, GIF, BMP, AVIF or JPEG 2000)"
+)
+_MAX_16_BIT = 65535
+
+# Pillow's pixel limit, Python's warning filters and cv2's log level are global.
+_global_settings = threading.Lock()
+
+
+class UnreadablePicture(ValueError):
+    """Not a picture that can be used: names the file, what was found and what would be right."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is seen (orientation applied).
+
+    `rgb` is (H, W, 3), uint8 or uint16 over its full range, sRGB; `alpha` is (H, W) of the same
+    type, or None where the picture is opaque by kind.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+
+
+def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
+    """Read a picture of any common kind: gray, color, palette, CMYK, 1 to 16 bits, with alpha.
+
+    The EXIF orientation is applied, the first frame of an animation is taken, 16-bit PNG and TIFF
+    keep 16 bits, float TIFF in [0, 1] becomes 16 bits. CMYK is converted without its color profile
+    and other profiles are ignored. `name` is what errors call the picture (default: the path).
+
+    Raises UnreadablePicture for what is missing, empty, truncated, no picture, larger than
+    MAX_MEGAPIXELS or of an unsupported kind.
+    """
+    data, name = _load_bytes(source, name)
+    image = _open(data, name)
+    with _decoding(image, name):
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            return _read_deep_gray(image, name)
+        if _bits(image, data) > 8 and image.mode in ("LA", "RGB", "RGBA"):
+            return _read_deep_color(image, data)
+        return _read_8_bit(image)
+
+
+def read_rgb(source: Path | bytes, name: str | None = None) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8, equal to `read_picture(...).rgb` rounded to 8 bits.
+
+    The fast path of training data: JPEG is decoded by cv2, about twice as fast as by Pillow for
+    large photographs.
+
+    Raises UnreadablePicture as `read_picture` does.
+    """
+    data, name = _load_bytes(source, name)
+    image = _open(data, name)
+    # cv2's CMYK conversion is further from the truth than Pillow's.
+    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        # None is a damaged file: the way below says what is wrong with it.
+        if rgb is not None and rgb.shape[:2] == (image.height, image.width):
+            with _decoding(image, name):
+                return _orient(rgb, image.getexif().get(ExifTags.Base.Orientation, 1))
+    return to_uint8(read_picture(data, name).rgb)
+
+
+def to_uint8(array: np.ndarray) -> np.ndarray:
+    """Round uint16 over its full range to uint8; uint8 is returned as it is."""
+    if array.dtype == np.uint8:
+        return array
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def encode_picture(picture: Picture, suffix: str) -> bytes:
+    """Encode a picture in the format of a suffix, one of WRITABLE_SUFFIXES in any case.
+
+    PNG, TIFF and WebP are lossless, JPEG has quality 95 with colors at full resolution. JPEG and
+    WebP hold 8 bits: 16 are rounded. JPEG holds no transparency: it is laid on white.
+
+    Raises ValueError for another suffix.
+    """
+    suffix = suffix.lower()
+    if suffix not in WRITABLE_SUFFIXES:
+        raise ValueError(
+            f"cannot write {suffix or 'a name without suffix'}: use .png or .jpg"
+        )
+    if picture.rgb.dtype == np.uint16 and suffix in (".png", ".tif", ".tiff"):
+        return _encode_16_bit(picture, suffix)
+    rgb = to_uint8(picture.rgb)
+    alpha = None if picture.alpha is None else to_uint8(picture.alpha)
+    buffer = io.BytesIO()
+    if suffix in (".jpg", ".jpeg"):
+        if alpha is not None:
+            share = alpha[..., None].astype(np.float32) / 255
+            rgb = np.rint(rgb * share + 255 * (1 - share)).astype(np.uint8)
+        Image.fromarray(rgb).save(buffer, "JPEG", quality=95, subsampling=0)
+        return buffer.getvalue()
+    image = Image.fromarray(rgb if alpha is None else np.dstack((rgb, alpha)))
+    if suffix == ".png":
+        image.save(buffer, "PNG")
+    elif suffix == ".webp":
+        image.save(buffer, "WEBP", lossless=True, exact=True)
+    else:
+        image.save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    return buffer.getvalue()
+
+
+def write_picture(picture: Picture, path: Path) -> None:
+    """Write a picture in the format of the path's suffix; the file appears whole or not at all.
+
+    Raises ValueError for a suffix that cannot be written and OSError where the disk refuses.
+    """
+    replace_file(path, encode_picture(picture, path.suffix))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step, with the folders above it: readers see all of it or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid4().hex}.part")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def format_suffix(data: bytes) -> str | None:
+    """Return the suffix of the writable format that encoded bytes are in, None for others."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return ".jpg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return ".png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return ".tif"
+    return None
+
+
+def _load_bytes(source: Path | bytes, name: str | None) -> tuple[bytes, str]:
+    if not isinstance(source, Path):
+        return source, name or f"picture of {len(source)} bytes"
+    name = name or str(source)
+    try:
+        return source.read_bytes(), name
+    except FileNotFoundError:
+        raise UnreadablePicture(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise UnreadablePicture(
+            f"{name}: found a folder, needed is one picture"
+        ) from None
+    except OSError as error:
+        raise UnreadablePicture(
+            f"{name}: cannot be opened: {error.strerror}"
+        ) from error
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Read the header only."""
+    Image.init()
+    with _global_settings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            known = [kind for kind in _FORMATS if kind in Image.OPEN]
+            image = Image.open(io.BytesIO(data), formats=known)
+            if image.format != "PNG":  # whose EXIF may stand behind the pixels
+                image.getexif()  # kept by the image; read here for its warnings
+        except UnidentifiedImageError as error:
+            raise UnreadablePicture(
+                f"{name}: found {_describe(data)}; {_WANTED}"
+            ) from error
+        # Pillow's readers raise whatever the damage leads to; none of it may end a folder's run.
+        except Exception as error:
+            found = f"a damaged header ({error})"
+            raise UnreadablePicture(f"{name}: found {found}; {_WANTED}") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    megapixels = image.width * image.height / 1e6
+    if megapixels > MAX_MEGAPIXELS:
+        raise UnreadablePicture(
+            f"{name}: found {image.width} x {image.height} pixels ({megapixels:.0f} megapixels); "
+            f"at most {MAX_MEGAPIXELS} megapixels are read, make it smaller first"
+        )
+    return image
+
+
+@contextmanager
+def _decoding(image: Image.Image, name: str) -> Iterator[None]:
+    """Turn what a decoder says about damaged data into UnreadablePicture."""
+    try:
+        yield
+    except (UnreadablePicture, MemoryError):
+        raise
+    # The same as for headers: the kinds of error are as many as the kinds of damage.
+    except Exception as error:
+        found = (
+            f"a {image.format} picture that is damaged or of an unknown kind ({error})"
+        )
+        raise UnreadablePicture(f"{name}: found {found}; {_WANTED}") from error
+
+
+def _describe(data: bytes) -> str:
+    start = data[:512].lstrip().lower()
+    if not data:
+        return "an empty file"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if start.startswith(b"%pdf"):
+        return "a PDF document"
+    if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "a HEIC picture (convert it to JPEG)"
+    if (suffix := format_suffix(data)) is not None:
+        return f"a {suffix[1:].upper()} header without a picture that can be read"
+    try:  # incremental, because the cut may fall inside a letter
+        text = codecs.getincrementaldecoder("utf-8")().decode(data[:512])
+    except UnicodeDecodeError:
+        return "data that is no picture"
+    readable = all(letter.isprintable() or letter.isspace() for letter in text)
+    return "text" if readable else "data that is no picture"
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Return the bits a channel has in the file, which Pillow's mode hides."""
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "TIFF":
+        return max(_tiff_tag(image, 258, (1,)))
+    return 8
+
+
+def _tiff_tag(
+    image: Image.Image, tag: int, default: tuple[int, ...]
+) -> tuple[int, ...]:
+    value = getattr(image, "tag_v2", {}).get(tag, default)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _read_8_bit(image: Image.Image) -> Picture:
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return Picture(np.asarray(image.convert("RGB")))
+    rgba = np.asarray(image.convert("RGBA"))
+    return Picture(
+        np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+    )
+
+
+def _read_deep_gray(image: Image.Image, name: str) -> Picture:
+    transparent = image.info.get("transparency")
+    gray = np.asarray(ImageOps.exif_transpose(image))
+    if image.mode == "F":
+        if not (np.isfinite(gray).all() and gray.min() >= 0 and gray.max() <= 1):
+            raise _out_of_range(name, gray, "float values from 0 to 1")
+        gray = np.rint(gray * _MAX_16_BIT).astype(np.uint16)
+    elif gray.min() < 0 or gray.max() > _MAX_16_BIT:
+        raise _out_of_range(name, gray, f"whole values from 0 to {_MAX_16_BIT}")
+    alpha = None
+    if isinstance(transparent, int):
+        alpha = np.where(gray == transparent, 0, _MAX_16_BIT).astype(np.uint16)
+    (bits,) = _tiff_tag(image, 258, (16,))[:1]
+    if bits < 16:  # 12-bit TIFF
+        gray = np.rint(gray * (_MAX_16_BIT / (2**bits - 1)))
+    if _tiff_tag(image, 262, (1,)) == (
+        0,
+    ):  # white is zero, which Pillow ignores at this depth
+        gray = _MAX_16_BIT - gray
+    return Picture(np.repeat(gray.astype(np.uint16)[..., None], 3, axis=2), alpha)
+
+
+def _out_of_range(name: str, values: np.ndarray, wanted: str) -> UnreadablePicture:
+    found = f"values from {values.min():g} to {values.max():g}"
+    return UnreadablePicture(f"{name}: found {found}; needed are {wanted}")
+
+
+def _read_deep_color(image: Image.Image, data: bytes) -> Picture:
+    """Decode with cv2, because Pillow reduces RGB to 8 bits."""
+    if _tiff_tag(image, 284, (1,)) == (2,):
+        raise ValueError(
+            "16-bit color in separate planes; save it with interleaved channels"
+        )
+    exif = image.getexif()
+    # Pillow's decoding fails on damage without libpng's and libtiff's words on the terminal.
+    image.load()
+    with _global_settings:
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise ValueError(f"{image.mode} of a depth other than 8 or 16 bits")
+    if image.format == "PNG":  # cv2 turns TIFF by itself
+        pixels = _orient(pixels, exif.get(ExifTags.Base.Orientation, 1))
+    alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
+
+
+def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation (1 to 8; anything else leaves the picture as it is)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _encode_16_bit(picture: Picture, suffix: str) -> bytes:
+    channels = [picture.rgb[..., ::-1]]
+    if picture.alpha is not None:
+        channels.append(picture.alpha[..., None])
+    done, encoded = cv2.imencode(
+        suffix, np.ascontiguousarray(np.concatenate(channels, axis=2))
+    )
+    if not done:
+        raise ValueError(f"cannot encode {picture.rgb.shape} 16-bit pixels as {suffix}")
+    return encoded.tobytes()

@@ -1,0 +1,160 @@
+"""One stage of a run, from its restart to its last epoch: the training loop itself."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from colorization.color import rgb_to_lab
+from colorization.data import PictureSet, TrainingLoader
+from colorization.distributed import Ranks, replicate, share_batch_statistics
+from colorization.ema import AveragedWeights
+from colorization.experiment import Experiment, Stage, build_model
+from colorization.loss_log import LossLog
+from colorization.models.colorizer import Progress, Turn
+from colorization.optimizers import adopt, build_optimizers, clip_gradients, freeze
+
+
+class StageRun:
+    """The networks, optimizers and pictures of one stage.
+
+    A stage's start is a restart: the model is built, loaded from the checkpoint, parts are frozen,
+    averaged weights copied, networks replicated and optimizers built, in this order, for what is
+    trainable is fixed at replication.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        stage: Stage,
+        pictures: PictureSet,
+        ranks: Ranks,
+        state: dict[str, Any] | None,
+        *,
+        resumed: bool,
+    ) -> None:
+        train = experiment.train
+        self.experiment, self.name, self.stage, self.ranks = experiment, name, stage, ranks
+        self.data = TrainingLoader(
+            pictures,
+            experiment.data,
+            batch_size=train.batch_size,
+            seed=train.seed,
+            rank=ranks.rank,
+            world_size=ranks.size,
+        )
+        steps_an_epoch = len(self.data)
+        self.steps = stage.steps or (stage.epochs or 0) * steps_an_epoch
+        self.epochs = math.ceil(self.steps / steps_an_epoch)
+        self.pictures_last_epoch = 0
+
+        self.model = build_model(experiment)
+        if state:
+            self.model.load_state_dict(state["model"])
+        self.model.to(ranks.device)
+        if train.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._frozen = freeze(self.model, stage.freeze)
+        share_batch_statistics(self.model, ranks)
+        networks = {player: self.model.get_submodule(player) for player in self.model.players}
+        self._averages = None
+        if train.ema > 0:
+            colorizing = {player: networks[player] for player in self.model.colorizing}
+            self._averages = AveragedWeights(colorizing, train.ema)
+            if state and state["averages"]:
+                self._averages.load_state_dict(state["averages"])
+        for network in networks.values():
+            if train.compile:
+                network.compile()
+            replicate(network, ranks)
+        self.optimizers = build_optimizers(self.model, train)
+        if state and (resumed or stage.optimizers == "keep"):
+            for player in self.optimizers.keys() & state["optimizers"].keys():
+                adopt(self.optimizers[player], state["optimizers"][player])
+        self._base_rates = {p: o.param_groups[0]["lr"] for p, o in self.optimizers.items()}
+
+    def train_epoch(self, stage_epoch: int, epoch: int) -> dict[str, float]:
+        """Train one epoch, `stage_epoch` of this stage and `epoch` of the run (from 0).
+
+        Returns the mean of each term of the losses. Raises Diverged.
+        """
+        self.model.train()
+        for part in self._frozen:
+            part.eval()
+        losses = LossLog(self.name, epoch + 1, self.ranks)
+        first_step = stage_epoch * len(self.data)
+        self.pictures_last_epoch = 0
+        for step, batch in enumerate(self.data.epoch(epoch), start=first_step):
+            if step >= self.steps:
+                break
+            self._step(self._to_lab(batch.rgb), step, losses)
+            self.pictures_last_epoch += len(batch.rgb) * self.ranks.size
+        return losses.means()
+
+    def _to_lab(self, rgb: Tensor) -> Tensor:
+        lab = rgb_to_lab(rgb.to(self.ranks.device, non_blocking=True))
+        channels_last = self.experiment.train.channels_last
+        return lab.contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+
+    def _step(self, lab: Tensor, step: int, losses: LossLog) -> None:
+        train = self.experiment.train
+        factor = train.schedule.factor(step, self.steps)
+        for player, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = self._base_rates[player] * factor
+        for turn in self._turns(lab, Progress(self.stage.turns, step, self.steps)):
+            optimizer = self.optimizers.get(turn.player)
+            if optimizer is None:
+                continue
+            optimizer.zero_grad(set_to_none=True)
+            turn.loss.backward()
+            if train.gradient_clip is not None:
+                clip_gradients(optimizer, train.gradient_clip)
+            optimizer.step()
+            losses.add(step, turn)
+        if self._averages:
+            self._averages.update()
+
+    def _turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
+        """Ask for turns under autocast; what is done with a turn happens outside of it."""
+        turns = self.model.turns(lab, progress)
+        while True:
+            with autocast(self.experiment, self.ranks.device):
+                turn = next(turns, None)
+            if turn is None:
+                return
+            yield turn
+
+    def colorizing_weights(self) -> AbstractContextManager[None]:
+        """Let the model hold the weights that colorize (the averaged ones, if any) for a while."""
+        return self._averages.in_place() if self._averages else nullcontext()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next restart needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": {p: o.state_dict() for p, o in self.optimizers.items()},
+            "averages": self._averages.state_dict() if self._averages else None,
+        }
+
+
+@contextmanager
+def autocast(experiment: Experiment, device: torch.device) -> Iterator[None]:
+    """Compute in bfloat16 where the experiment says so, or says auto and the processor can."""
+    precision = experiment.train.precision
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and computes_bfloat16(device))
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        yield
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 in hardware, so that it is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than torch 2.11
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,176 @@
+"""fit(): the stages of an experiment, their epochs, checkpoints and reports."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colorization import checkpoint
+from colorization.config import dump
+from colorization.data import open_data
+from colorization.distributed import Ranks, barrier, current_ranks
+from colorization.evaluation import Evaluation
+from colorization.experiment import Experiment, check
+from colorization.stage import StageRun
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known after an epoch; `scores` and terms alike are in `metrics`."""
+
+    epoch: int  # of the run, from 1
+    stage: str
+    selecting_epoch: int | None  # of the stages that select, from 1; None in the others
+    metrics: dict[str, float]
+    checkpoint: Path | None  # on the first rank
+    grid: Path | None  # picture grid, where one was made
+    gray: dict[str, float]  # the leave-gray baseline's scores
+
+
+@dataclass
+class Position:
+    """How far a run has come."""
+
+    stage: int = 0
+    stage_epoch: int = 0  # epochs of this stage that are done
+    epoch: int = 0
+    selecting_epochs: int = 0
+    best_epoch: int | None = None
+    best_against_gray: float = float("inf")
+
+
+@dataclass
+class Outcome:
+    """What a finished run leaves."""
+
+    run: Path
+    epochs: int
+    best_epoch: int | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    experiment: Experiment,
+    run: Path,
+    *,
+    report: Callable[[Report], None] | None = None,
+    device: torch.device | str | None = None,
+) -> Outcome:
+    """Train an experiment in a run's directory; go on from its last checkpoint where it has one.
+
+    Every rank calls it; the first one writes: `experiment.yaml`, `metrics.jsonl` (a line an epoch),
+    `checkpoints/`, `best.json`, `grids/`. `report` is called on every rank after each epoch. A
+    resumed run equals an uninterrupted one: order, augmentation and noise are drawn from the seed,
+    the stage, the epoch and the rank alone.
+
+    Raises ConfigError for settings that cannot work, Diverged for losses that are not finite.
+    """
+    ranks = current_ranks(device)
+    check(experiment)
+    if ranks.first:
+        checkpoint.write_experiment(run, experiment)
+    barrier(ranks)
+    sets = open_data(experiment.data)
+    if ranks.first:
+        for name in sets.unreadable:
+            log.warning("left out: %s", name)
+    validation = Evaluation(experiment, sets.validation, ranks)
+    newest = checkpoint.latest(run)
+    state = checkpoint.load(newest, ranks.device) if newest else None
+    position = Position(**state["position"]) if state else Position()
+    gray = state["gray"] if state else validation.leave_gray()
+    if ranks.first:
+        _forget_after(run, position.epoch)
+    barrier(ranks)
+
+    stages = list(experiment.train.stages.items())
+    while position.stage < len(stages):
+        name, stage = stages[position.stage]
+        at_stage = experiment.at(name)
+        if stage.epochs == 0 or stage.steps == 0:
+            position.stage += 1
+            continue
+        own_data = at_stage.data != experiment.data
+        pictures = open_data(at_stage.data).train if own_data else sets.train
+        resumed = position.stage_epoch > 0
+        stage_run = StageRun(at_stage, name, stage, pictures, ranks, state, resumed=resumed)
+        while position.stage_epoch < stage_run.epochs:
+            started = time.perf_counter()
+            torch.manual_seed(_seed(experiment, position, ranks))
+            terms = stage_run.train_epoch(position.stage_epoch, position.epoch)
+            trained = time.perf_counter() - started
+            position.stage_epoch += 1
+            position.epoch += 1
+            position.selecting_epochs += stage.select
+            with stage_run.colorizing_weights():
+                scores = validation.scores(stage_run.model, gray)
+                grid = validation.write_grid(stage_run.model, run, position.epoch)
+            if stage.select and scores["against_gray"] < position.best_against_gray:
+                position.best_against_gray = scores["against_gray"]
+                position.best_epoch = position.epoch
+            metrics = {
+                **scores,
+                **terms,
+                "pictures_per_second": stage_run.pictures_last_epoch / trained,
+                "seconds": time.perf_counter() - started,
+            }
+            if position.stage_epoch == stage_run.epochs:
+                position.stage, position.stage_epoch = position.stage + 1, 0
+            state = {
+                "experiment": dump(experiment),
+                "epoch": position.epoch,
+                "best_epoch": position.best_epoch,
+                "position": vars(position).copy(),
+                "gray": gray,
+                **stage_run.state(),
+            }
+            saved = _save(run, experiment, state, name, metrics) if ranks.first else None
+            barrier(ranks)
+            if report:
+                selecting = position.selecting_epochs if stage.select else None
+                report(Report(position.epoch, name, selecting, metrics, saved, grid, gray))
+            if position.stage_epoch == 0:
+                break
+    return Outcome(run, position.epoch, position.best_epoch, read_history(run))
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """Read a run's `metrics.jsonl`: one mapping an epoch."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _save(
+    run: Path, experiment: Experiment, state: dict[str, Any], stage: str, metrics: dict[str, float]
+) -> Path:
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"epoch": state["epoch"], "stage": stage, **metrics}) + "\n")
+    saved = checkpoint.save(run, state, keep=experiment.train.keep)
+    if state["best_epoch"] is not None:
+        partial = run / "best.json.partial"
+        partial.write_text(json.dumps({"epoch": state["best_epoch"]}))
+        partial.replace(run / "best.json")
+    return saved
+
+
+def _forget_after(run: Path, epoch: int) -> None:
+    """Drop the lines of epochs that will be trained again, so that none is there twice."""
+    lines = [json.dumps(line) + "\n" for line in read_history(run) if line["epoch"] <= epoch]
+    if lines:
+        partial = run / "metrics.jsonl.partial"
+        partial.write_text("".join(lines), encoding="utf-8")
+        partial.replace(run / "metrics.jsonl")
+
+
+def _seed(experiment: Experiment, position: Position, ranks: Ranks) -> int:
+    """Draw dropout and noise anew for each epoch and rank, whatever was drawn before."""
+    text = f"{experiment.train.seed}/{position.stage}/{position.stage_epoch}/{ranks.rank}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])

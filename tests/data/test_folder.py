@@ -1,0 +1,200 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorization.config import ConfigError
+from colorization.data.folder import FileSet, FolderSource
+from colorization.data.picture_sets import PictureSets
+from colorization.pictures import UnreadablePicture
+
+
+def write_pictures(folder: Path, count: int, suffix: str = ".png", seed: int = 0) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths = [folder / f"{seed}-{number:03}{suffix}" for number in range(count)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def open_folder(path: Path, max_unreadable: float = 0.1, **settings: float) -> PictureSets:
+    return FolderSource.model_validate({"path": str(path), **settings}).open(max_unreadable)
+
+
+def names(pictures: object) -> set[str]:
+    assert isinstance(pictures, FileSet)
+    return {pictures.name(index) for index in range(len(pictures))}
+
+
+def all_names(sets: PictureSets) -> set[str]:
+    return names(sets.train) | names(sets.validation) | names(sets.test)
+
+
+def test_pictures_are_found_at_any_depth_with_any_suffix_in_any_case(tmp_path: Path) -> None:
+    suffixes = [".jpg", ".JPEG", ".png", ".WebP", ".bmp", ".tif", ".TIFF"]
+    for seed, suffix in enumerate(suffixes):
+        write_pictures(tmp_path / "a" / f"b{seed}", 5, suffix, seed)
+    (tmp_path / "notes.txt").write_text("no picture")
+    sets = open_folder(tmp_path, validation=0.3, test=0.3)
+    assert len(all_names(sets)) == 35
+    assert sets.unreadable == [] and sets.measures_generalization
+
+
+def test_every_picture_is_in_one_split_and_shares_are_about_those_asked_for(
+    tmp_path: Path,
+) -> None:
+    write_pictures(tmp_path, 300)
+    sets = open_folder(tmp_path, validation=0.2, test=0.1)
+    assert len(sets.train) + len(sets.validation) + len(sets.test) == 300
+    assert len(all_names(sets)) == 300
+    assert 40 <= len(sets.validation) <= 80 and 15 <= len(sets.test) <= 48
+
+
+def test_a_picture_stays_in_its_split_when_others_are_added_or_it_is_renamed(
+    tmp_path: Path,
+) -> None:
+    paths = write_pictures(tmp_path, 60)
+    before = open_folder(tmp_path)
+    write_pictures(tmp_path / "more", 60, seed=1)
+    after = open_folder(tmp_path)
+    for split in ("train", "validation", "test"):
+        assert names(getattr(before, split)) <= names(getattr(after, split))
+    tested = sorted(names(before.test))[0]
+    (tmp_path / tested).rename(tmp_path / "renamed.png")
+    assert "renamed.png" in names(open_folder(tmp_path).test)
+    assert len(paths) == 60
+
+
+def test_copies_of_one_picture_land_in_one_split(tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, 60)
+    for path in paths:
+        (tmp_path / f"copy-of-{path.name}").write_bytes(path.read_bytes())
+    sets = open_folder(tmp_path)
+    for split in (sets.train, sets.validation, sets.test):
+        found = names(split)
+        assert all(f"copy-of-{n}" in found for n in found if not n.startswith("copy"))
+
+
+@pytest.mark.parametrize("folder", ["val", "validation", "Val"])
+def test_subfolders_named_like_splits_are_the_splits(tmp_path: Path, folder: str) -> None:
+    write_pictures(tmp_path / "train" / "deep", 6)
+    write_pictures(tmp_path / folder, 3, seed=1)
+    write_pictures(tmp_path / "test", 2, seed=2)
+    write_pictures(tmp_path / "rejected", 4, seed=3)
+    sets = open_folder(tmp_path)
+    assert [len(s) for s in (sets.train, sets.validation, sets.test)] == [6, 3, 2]
+    assert all(name.startswith("train/deep/") for name in names(sets.train))
+
+
+def test_a_missing_test_split_is_taken_out_of_train_and_never_out_of_validation(
+    tmp_path: Path,
+) -> None:
+    write_pictures(tmp_path / "train", 80)
+    write_pictures(tmp_path / "val", 5, seed=1)
+    sets = open_folder(tmp_path)
+    assert len(sets.validation) == 5
+    assert len(sets.train) + len(sets.test) == 80
+    assert all(name.startswith("train/") for name in names(sets.test))
+
+
+def test_a_train_folder_alone_is_split_by_content(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train", 80)
+    sets = open_folder(tmp_path)
+    assert len(all_names(sets)) == 80 and len(sets.validation) > 0
+
+
+def test_pictures_come_in_one_order_and_decoded(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 80)
+    train = open_folder(tmp_path).train
+    listed = [train.name(index) for index in range(len(train))]
+    assert listed == sorted(listed)
+    expected = np.asarray(Image.open(tmp_path / listed[2]))
+    assert np.array_equal(train.picture(2), expected)
+
+
+def test_a_text_file_renamed_jpg_is_counted_and_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 60)
+    (tmp_path / "letter.jpg").write_text("dear all")
+    (tmp_path / "empty.png").touch()
+    sets = open_folder(tmp_path)
+    assert sets.unreadable == ["empty.png", "letter.jpg"]
+    assert len(all_names(sets)) == 60
+
+
+def test_more_unreadable_pictures_than_allowed_end_with_their_names_and_the_key(
+    tmp_path: Path,
+) -> None:
+    write_pictures(tmp_path, 60)
+    for number in range(10):
+        (tmp_path / f"letter{number}.jpg").write_text("dear all")
+    with pytest.raises(ConfigError, match=r"data\.max_unreadable: 10 of 70 .*letter0\.jpg.* more"):
+        open_folder(tmp_path)
+    assert len(open_folder(tmp_path, max_unreadable=0.2).unreadable) == 10
+
+
+def test_a_truncated_picture_passes_the_header_check_and_fails_at_decoding(
+    tmp_path: Path,
+) -> None:
+    paths = write_pictures(tmp_path, 60)
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-60])
+    sets = open_folder(tmp_path)
+    assert sets.unreadable == []
+    with pytest.raises(UnreadablePicture, match=sets.train.name(0)):
+        sets.train.picture(0)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
+        open_folder(tmp_path / "nowhere")
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (path,) = write_pictures(tmp_path, 1)
+    with pytest.raises(ConfigError, match=f"{path.name} is a file"):
+        open_folder(path)
+
+
+def test_a_folder_without_pictures_is_named_with_what_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ConfigError, match=rf"no pictures in {tmp_path} .*\.jpg"):
+        open_folder(tmp_path)
+
+
+def test_a_split_that_comes_out_empty_is_named_with_the_way_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 2)
+    with pytest.raises(ConfigError, match=r"came into \w+; (raise|add) .*data\.source\."):
+        open_folder(tmp_path, validation=0.001, test=0.001)
+
+
+def test_an_empty_split_folder_is_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train", 20)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ConfigError, match=r"put pictures into its subfolder val$"):
+        open_folder(tmp_path)
+
+
+def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 60)
+    write_pictures(tmp_path / ".thumbnails", 5, seed=1)
+    (tmp_path / "._000.png").write_bytes(b"\x00\x05\x16\x07")
+    sets = open_folder(tmp_path)
+    assert len(all_names(sets)) == 60 and sets.unreadable == []
+
+
+def test_links_are_followed_and_a_link_in_a_circle_ends(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "elsewhere", 60)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    os.symlink(tmp_path / "elsewhere", folder / "linked")
+    os.symlink(folder, folder / "again")
+    assert len(all_names(open_folder(folder))) == 60
+
+
+def test_a_home_directory_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "photos", 60)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(all_names(open_folder(Path("~/photos")))) == 60

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from skimage.color import lab2rgb, rgb2lab
+from torch import Tensor
+
+from colorization.color import AB_SCALE, lab_to_rgb, render, rgb_to_lab
+
+
+@pytest.fixture(scope="module")
+def colors() -> Tensor:
+    """A grid through the whole RGB cube, corners included, and random colors: uint8 (3, 1, n)."""
+    levels = torch.cat((torch.arange(0, 256, 5), torch.arange(12))).to(torch.uint8)
+    grid = torch.cartesian_prod(levels, levels, levels).T
+    random = torch.randint(0, 256, (3, 20_000), generator=torch.Generator().manual_seed(0))
+    return torch.cat((grid, random.to(torch.uint8)), dim=1).unsqueeze(1)
+
+
+def units_of_lab(lab: Tensor) -> np.ndarray:
+    lightness, a, b = lab.double().unbind(-3)
+    return torch.stack(((lightness + 1) * 50, a * AB_SCALE, b * AB_SCALE), dim=-1).numpy()
+
+
+def as_skimage(rgb: Tensor) -> np.ndarray:
+    return rgb.movedim(-3, -1).numpy()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+def test_lab_equals_that_of_skimage(colors: Tensor, kind: str) -> None:
+    found = rgb_to_lab(colors if kind == "uint8" else colors / 255)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(units_of_lab(found), rgb2lab(as_skimage(colors)), atol=1e-3)
+
+
+def test_rgb_equals_that_of_skimage_outside_the_gamut_too() -> None:
+    grid = torch.linspace(-1, 1, 21)
+    lab = torch.cartesian_prod(grid, grid, grid).T.unsqueeze(1)
+    with pytest.warns(UserWarning, match="negative Z"):
+        expected = lab2rgb(units_of_lab(lab))
+    np.testing.assert_allclose(as_skimage(lab_to_rgb(lab)), expected, atol=1e-5)
+
+
+def test_every_color_of_the_grid_survives_the_way_to_lab_and_back(colors: Tensor) -> None:
+    batch = colors.unsqueeze(0)
+    lab = rgb_to_lab(batch)
+    assert torch.equal(render(lab[:, :1], lab[:, 1:]), batch)
+
+
+def test_lightness_and_ab_keep_to_their_ranges(colors: Tensor) -> None:
+    lightness, a, b = rgb_to_lab(colors).unbind(-3)
+    assert lightness.min() == pytest.approx(-1, abs=1e-6)
+    assert lightness.max() == pytest.approx(1, abs=1e-6)
+    assert max(a.abs().max(), b.abs().max()) < 1
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 0.04045, 0.5, 1.0])
+def test_gradients_are_finite_at_black_at_white_and_at_the_curves_joints(level: float) -> None:
+    rgb = torch.full((1, 3, 2, 2), level, requires_grad=True)
+    rgb_to_lab(rgb).sum().backward()
+    assert rgb.grad is not None and rgb.grad.isfinite().all()
+    lab = rgb_to_lab(rgb.detach()).requires_grad_()
+    lab_to_rgb(lab).sum().backward()
+    assert lab.grad is not None and lab.grad.isfinite().all()
+
+
+def test_gradients_of_colors_outside_the_gamut_are_finite() -> None:
+    lab = torch.empty(1, 3, 32, 32).uniform_(-1.5, 1.5, generator=torch.Generator().manual_seed(0))
+    lab.requires_grad_()
+    lab_to_rgb(lab).square().sum().backward()
+    assert lab.grad is not None and lab.grad.isfinite().all() and lab.grad.any()
+
+
+def test_gradients_equal_the_slope_of_the_curve() -> None:
+    rgb = torch.tensor([0.2, 0.5, 0.8]).view(3, 1, 1).requires_grad_()
+    rgb_to_lab(rgb)[0].sum().backward()
+    step = 1e-3 * torch.eye(3).view(3, 3, 1, 1)
+    slopes = (rgb_to_lab(rgb.detach() + step) - rgb_to_lab(rgb.detach() - step))[:, 0] / 2e-3
+    assert rgb.grad is not None
+    torch.testing.assert_close(rgb.grad.flatten(), slopes.flatten(), atol=1e-3, rtol=1e-2)
+
+
+def test_autocast_does_not_round_colors(colors: Tensor) -> None:
+    exact = rgb_to_lab(colors)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(rgb_to_lab(colors), exact)
+        assert torch.equal(lab_to_rgb(exact).mul(255).round().to(torch.uint8), colors)
+
+
+def test_the_first_call_in_inference_mode_does_not_spoil_training_after_it(
+    colors: Tensor,
+) -> None:
+    from colorization.color import _srgb_table
+
+    _srgb_table.cache_clear()
+    with torch.inference_mode():
+        rgb_to_lab(colors)
+    weight = torch.ones(1, requires_grad=True)
+    (rgb_to_lab(colors) * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_leading_dimensions_are_kept() -> None:
+    rgb = torch.zeros(2, 5, 3, 4, 6, dtype=torch.uint8)
+    assert rgb_to_lab(rgb).shape == (2, 5, 3, 4, 6)
+    assert lab_to_rgb(rgb_to_lab(rgb)).shape == (2, 5, 3, 4, 6)
+
+
+def test_a_color_beyond_the_gamut_is_rendered_clipped_and_not_wrapped_around() -> None:
+    red = render(torch.zeros(1, 1, 1, 1), torch.tensor([1.2, 0.8]).view(1, 2, 1, 1))
+    assert red.dtype == torch.uint8
+    assert red[0, 0].item() == 255 and red[0, 1].item() == 0
+
+
+def test_wrong_shapes_and_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(\.\.\., 3, H, W\)"):
+        rgb_to_lab(torch.zeros(4, 4, 3))
+    with pytest.raises(TypeError, match="int32"):
+        rgb_to_lab(torch.zeros(3, 4, 4, dtype=torch.int32))
+    with pytest.raises(TypeError, match="uint8"):
+        lab_to_rgb(torch.zeros(3, 4, 4, dtype=torch.uint8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_converts_as_the_cpu_does(colors: Tensor) -> None:
+    lab = rgb_to_lab(colors.cuda())
+    np.testing.assert_allclose(units_of_lab(lab.cpu()), units_of_lab(rgb_to_lab(colors)), atol=1e-3)
+    assert torch.equal(render(lab[None, :1], lab[None, 1:]).cpu()[0], colors)
