@@ -107,9 +107,8 @@ def _inverse_lab_curve(f: Tensor) -> Tensor:
 
 @cache
 def _srgb_table(device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # the table outlives the caller's mode
-        levels = torch.arange(256, dtype=torch.float64, device="cpu") / 255
-        return _to_linear(levels).float().to(device)
+    levels = torch.arange(256, dtype=torch.float64, device="cpu") / 255
+    return _to_linear(levels).float().to(device)
 
 
 @cache

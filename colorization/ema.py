@@ -18,9 +18,7 @@ class AveragedWeights:
         self.decay = decay
         self.updates = 0
         self._networks = dict(networks)
-        self._averages = {
-            name: tensor.detach().clone() for name, tensor in self._current().items()
-        }
+        self._averages = {name: tensor.detach().clone() for name, tensor in self._current().items()}
 
     def _current(self) -> dict[str, Tensor]:
         return {

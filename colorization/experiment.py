@@ -28,17 +28,22 @@ class Stage(Config):
     """A part of a run with its own turns, length and settings; its start is a restart."""
 
     turns: str = Field(description="which of the model's turns are played, e.g. adversarial")
-    epochs: int | None = Field(None, ge=0, description="length; 0 leaves the stage out")
-    steps: int | None = Field(None, ge=0, description="length in optimizer steps, in place of epochs")
-    select: bool = Field(
-        True, description="whether its epochs may give the best checkpoint and be stopped early"
+    epochs: int | None = Field(default=None, ge=0, description="length; 0 leaves the stage out")
+    steps: int | None = Field(
+        default=None, ge=0, description="length in optimizer steps, in place of epochs"
     )
-    freeze: tuple[str, ...] = Field((), description="parts that rest, e.g. [generator.encoder]")
+    select: bool = Field(
+        default=True,
+        description="whether its epochs may give the best checkpoint and be stopped early",
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parts that rest, e.g. [generator.encoder]"
+    )
     optimizers: Literal["fresh", "keep"] = Field(
-        "fresh", description="whether the last stage's optimizer states are kept"
+        default="fresh", description="whether the last stage's optimizer states are kept"
     )
     change: dict[str, Any] = Field(
-        {}, description="other settings in this stage, e.g. {train.learning_rate: 1.0e-5}"
+        default={}, description="other settings in this stage, e.g. {train.learning_rate: 1.0e-5}"
     )
 
     @model_validator(mode="after")
@@ -55,26 +60,30 @@ class TrainConfig(Config):
     """How a model is trained."""
 
     stages: dict[str, Stage] = Field(description="in their order", min_length=1)
-    seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
-    batch_size: int = Field(16, ge=1, description="pictures a step, over all ranks")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="the generator's")
-    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled (AdamW)")
-    schedule: Schedule = Field(Constant(), description="of the learning rate, over each stage")
+    seed: int = Field(default=0, ge=0, description="of weights, order, augmentation and dropout")
+    batch_size: int = Field(default=16, ge=1, description="pictures a step, over all ranks")
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="the generator's")
+    betas: tuple[float, float] = Field(default=(0.5, 0.999), description="Adam's")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled (AdamW)")
+    schedule: Schedule = Field(
+        default=Constant(), description="of the learning rate, over each stage"
+    )
     gradient_clip: float | None = Field(
-        None, gt=0, description="largest norm of a player's gradient"
+        default=None, gt=0, description="largest norm of a player's gradient"
     )
     ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the averaged weights that colorize; 0: none"
+        default=0.0, ge=0, lt=1, description="decay of the averaged weights that colorize; 0: none"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast where the processor computes in it"
+        default="auto", description="auto: bfloat16 autocast where the processor computes in it"
     )
-    channels_last: bool = Field(True, description="memory layout; for speed only")
-    compile: bool = Field(False, description="torch.compile the players; for speed only")
-    keep: int = Field(2, ge=2, description="checkpoints that are kept: the best and the newest")
-    grid_every: int = Field(1, ge=1, description="epochs between two picture grids")
-    grid_pictures: int = Field(6, ge=1, le=64, description="validation pictures in a grid")
+    channels_last: bool = Field(default=True, description="memory layout; for speed only")
+    compile: bool = Field(default=False, description="torch.compile the players; for speed only")
+    keep: int = Field(
+        default=2, ge=2, description="checkpoints that are kept: the best and the newest"
+    )
+    grid_every: int = Field(default=1, ge=1, description="epochs between two picture grids")
+    grid_pictures: int = Field(default=6, ge=1, le=64, description="validation pictures in a grid")
 
     @model_validator(mode="after")
     def _betas_are_shares(self) -> Self:
@@ -104,7 +113,9 @@ class Experiment(Config):
             if stage.change:
                 _check_change(name, stage.change)
                 self.at(name)
-        if not any(stage.select and (stage.epochs or stage.steps) for stage in self.train.stages.values()):
+        if not any(
+            stage.select and (stage.epochs or stage.steps) for stage in self.train.stages.values()
+        ):
             raise ValueError("train.stages: no stage of a length above 0 has select: true")
         return self
 

@@ -1,6 +1,7 @@
 """The picture grid: gray, prediction and truth side by side, one row a picture."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from colorization.color import render
 from colorization.pictures import replace_file
 
 _GAP = 4
-_TEXT_HEIGHT = 11
+_FONT_SIZE = 11
 _MIN_SIDE = 96  # tiny pictures are enlarged until their short side has this many pixels
 
 
@@ -38,38 +39,31 @@ def picture_grid(
     if ab_true is not None:
         columns["truth"] = ab_true
     count = len(lightness)
-    if (
-        any(len(ab) != count for ab in columns.values())
-        or len(names or lightness) != count
-    ):
-        raise ValueError(
-            f"{count} lightness pictures, but another number of colors or names"
-        )
+    if any(len(ab) != count for ab in columns.values()) or len(names or lightness) != count:
+        raise ValueError(f"{count} lightness pictures, but another number of colors or names")
 
     height, width = lightness.shape[-2:]
     factor = max(1, -(-_MIN_SIDE // min(height, width)))
     height, width = height * factor, width * factor
-    caption = _TEXT_HEIGHT + _GAP
+    font = ImageFont.load_default(_FONT_SIZE)
+    caption = math.ceil(font.getbbox("Åjg|")[3]) + 1
     row_height = height + _GAP + (caption if names else 0)
-    size = (_GAP + len(columns) * (width + _GAP), _GAP + caption + count * row_height)
+    size = (_GAP + len(columns) * (width + _GAP), caption + count * row_height)
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
-    font = ImageFont.load_default(_TEXT_HEIGHT)
 
     for column, (title, ab) in enumerate(columns.items()):
         left = _GAP + column * (width + _GAP)
-        draw.text((left, _GAP // 2), _fit(title, width, font), fill="black", font=font)
-        rgb = render(
-            lightness.detach().float(), ab.detach().float().to(lightness.device)
-        )
+        draw.text((left, 0), _fit(title, width, font), fill="black", font=font)
+        rgb = render(lightness.detach().float(), ab.detach().float().to(lightness.device))
         for row, pixels in enumerate(rgb.permute(0, 2, 3, 1).cpu().numpy()):
-            top = _GAP + caption + row * row_height + (caption if names else 0)
+            top = caption + row * row_height + (caption if names else 0)
             enlarged = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
             grid.paste(Image.fromarray(enlarged), (left, top))
     for row, name in enumerate(names or ()):
-        top = _GAP + caption + row * row_height
+        top = caption + row * row_height
         text = _fit(name, size[0] - 2 * _GAP, font)
-        draw.text((_GAP, top - _GAP // 2), text, fill="dimgray", font=font)
+        draw.text((_GAP, top), text, fill="dimgray", font=font)
     return grid
 
 
@@ -86,9 +80,7 @@ def write_grid(
     replace_file(path, buffer.getvalue())
 
 
-def _fit(
-    text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> str:
+def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Shorten a text to a width in pixels."""
     if font.getlength(text) <= width:
         return text

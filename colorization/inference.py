@@ -25,9 +25,7 @@ from colorization.pictures import (
     write_picture,
 )
 
-_STRIP_PIXELS = (
-    2**20
-)  # conversions of large pictures go by strips of rows of about this size
+_STRIP_PIXELS = 2**20  # conversions of large pictures go by strips of rows of about this size
 _MAX_ASPECT = 4  # of what the model sees; longer pictures are shown to it with a smaller short side
 
 
@@ -41,9 +39,7 @@ class PictureColorizer:
     The model is moved to `device`, put into evaluation mode and left so.
     """
 
-    def __init__(
-        self, model: Colorizer, size: int, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, model: Colorizer, size: int, device: torch.device | str = "cpu") -> None:
         self.model = model.to(device).eval()
         self.size = size
         self.device = torch.device(device)
@@ -55,9 +51,7 @@ class PictureColorizer:
         Colors outside sRGB are clipped. Raises ValueError if the model's colors are not finite.
         """
         height, width = picture.rgb.shape[:2]
-        lightness = torch.cat(
-            [self._lab(rows)[:, :1] for rows in _strips(picture.rgb)], dim=-2
-        )
+        lightness = torch.cat([self._lab(rows)[:, :1] for rows in _strips(picture.rgb)], dim=-2)
         ab = _resize(
             self._color(_resize(lightness, self._working(height, width))),
             (height, width),
@@ -73,8 +67,9 @@ class PictureColorizer:
         return Picture(colored, picture.alpha)
 
     def _lab(self, rgb: np.ndarray) -> Tensor:
-        scaled = torch.from_numpy(rgb.astype(np.float32) / np.iinfo(rgb.dtype).max)
-        return rgb_to_lab(scaled.to(self.device).permute(2, 0, 1)[None])
+        if rgb.dtype != np.uint8:
+            rgb = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
+        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
 
     def _working(self, height: int, width: int) -> tuple[int, int]:
         short, long = sorted((height, width))
@@ -89,9 +84,7 @@ class PictureColorizer:
         with torch.autocast(self.device.type, enabled=False):
             ab = self.model.colorize(padded)[0, ..., :height, :width].float()
         if not ab.isfinite().all():
-            raise ValueError(
-                "the model's colors are not finite: its weights are damaged"
-            )
+            raise ValueError("the model's colors are not finite: its weights are damaged")
         return ab
 
 
@@ -104,15 +97,11 @@ def _strips(pixels: np.ndarray) -> list[np.ndarray]:
 def _resize(channels: Tensor, size: tuple[int, int]) -> Tensor:
     if channels.shape[-2:] == size:
         return channels
-    resized = F.interpolate(
-        channels, size, mode="bicubic", antialias=True, align_corners=False
-    )
+    resized = F.interpolate(channels, size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(-1, 1)  # bicubic overshoots at edges
 
 
-def colorize_bytes(
-    colorizer: PictureColorizer, data: bytes, name: str | None = None
-) -> bytes:
+def colorize_bytes(colorizer: PictureColorizer, data: bytes, name: str | None = None) -> bytes:
     """Color an encoded picture and encode it again, in the same size.
 
     PNG, TIFF and WebP come back in their format and lossless, JPEG as JPEG, everything else as PNG.
@@ -134,9 +123,7 @@ def colorize_files(
     colorizer: PictureColorizer,
     source: Path,
     out: Path,
-    on_done: Callable[
-        [Path, Path | UnreadablePicture], None
-    ] = lambda picture, outcome: None,
+    on_done: Callable[[Path, Path | UnreadablePicture], None] = lambda picture, outcome: None,
 ) -> Summary:
     """Color a picture file, or all pictures in a folder and the folders below it.
 
@@ -176,11 +163,12 @@ def plan_files(source: Path, out: Path) -> list[tuple[Path, Path]]:
     else:
         raise ConfigError(f"{source}: no such picture or folder")
     inputs = {picture.resolve(): picture for picture, _ in jobs}
-    for _, target in jobs:
+    counts = Counter(target for _, target in jobs)
+    for target, count in counts.items():
         if (replaced := inputs.get(target.resolve())) is not None:
-            raise ConfigError(
-                f"{target} would replace the input {replaced}: choose another output"
-            )
+            raise ConfigError(f"{target} would replace the input {replaced}: choose another output")
+        if count > 1:
+            raise ConfigError(f"{count} pictures of {source} would be written to {target}")
     return jobs
 
 
@@ -191,9 +179,7 @@ def _plan_file(source: Path, out: Path) -> Path:
         return out / source.with_suffix(_written_suffix(source)).name
     if suffix not in WRITABLE_SUFFIXES:
         allowed = " ".join(WRITABLE_SUFFIXES)
-        raise ConfigError(
-            f"{out}: cannot write {suffix} files, choose one of {allowed}"
-        )
+        raise ConfigError(f"{out}: cannot write {suffix} files, choose one of {allowed}")
     return out
 
 
@@ -227,9 +213,7 @@ def _plan_folder(source: Path, out: Path) -> list[tuple[Path, Path]]:
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise ConfigError(
-            f"{out} is a file: for this source the output must be a folder"
-        )
+        raise ConfigError(f"{out} is a file: for this source the output must be a folder")
 
 
 def _written_suffix(picture: Path) -> str:

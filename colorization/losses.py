@@ -49,9 +49,7 @@ def raise_score(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
-) -> Tensor:
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Mean squared distance of the critic's gradient norm from 1, between real and fake pictures.
 
     real and fake: (B, C, H, W); one point is drawn on each line between them. Gulrajani et al.

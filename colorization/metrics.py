@@ -16,9 +16,9 @@ MEDIAN_BIN = 0.001  # width, in scaled ab, of the bins that the median absolute 
 AB_BIN = 10.0  # width, in CIE Lab units, of the bins of the joint histogram of a and b
 SMALLEST_SIDE = 11  # pixels; the side of SSIM's window
 
-# Scaled ab squared, a deviation of 0.003 Lab units: far less than 8-bit sRGB can tell apart, yet
-# more than the primaries' rounded constants give the ab of gray pixels (variance 5e-10 at most).
-_NO_VARIANCE = 1e-9
+# Scaled ab squared, a deviation of 0.11 Lab units: what rounding to 8 bits alone does to color. Even
+# L with ab = 0 renders here and there to red, green and blue that are one level apart (5e-8).
+_NO_VARIANCE = 1e-6
 _ERROR_BINS = round(2 / MEDIAN_BIN) + 1  # no two colors of sRGB are 2 apart in a or b (scaled)
 _AB_STEPS = round(AB_SCALE / AB_BIN)
 _AB_SIDE = 2 * _AB_STEPS + 1
@@ -54,8 +54,8 @@ class ColorizationScores(Metric):
       histogram; the lower of two middle values), `a_mse`, `a_r2`, `a_explained_variance`, and the
       same for `b_`
 
-    Where the truth has no variance (below 1e-9, a set of gray pictures), R2 and explained variance
-    are 1.0 for a prediction that makes no error (of variance) either, else 0.0, the rule of
+    Where the truth has no variance (below 1e-6, a set of gray pictures), R2 and explained variance
+    are 1.0 for a prediction without error (of variance) to the same measure, else 0.0, the rule of
     scikit-learn; no score is ever NaN.
     R2 and explained variance are not torchmetrics' own: those sum in float32, off by 1e-5 over
     100 pictures of 256 x 256 and different for every batch size.

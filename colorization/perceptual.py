@@ -128,7 +128,7 @@ def _load_fid(file: Path) -> FrechetInceptionDistance:
     try:
         # Without antialiasing, the published Inception's own resizing, which published FIDs used.
         fid = FrechetInceptionDistance(feature_extractor_weights_path=str(file), antialias=False)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"{file} does not hold the InceptionV3 weights of FID: {error}") from error
     fid.orig_dtype = torch.float64  # else set by its first update, which an empty rank never makes
     return fid
@@ -138,7 +138,7 @@ def _load_lpips(file: Path) -> LearnedPerceptualImagePatchSimilarity:
     _check_weights(file)
     try:
         return LearnedPerceptualImagePatchSimilarity("alex", reduction="none", normalize=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"{file} does not hold the AlexNet weights of LPIPS: {error}") from error
 
 

@@ -17,20 +17,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_MEGAPIXELS = 250
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_READABLE_SUFFIXES = (".jfif", ".mpo", ".gif", ".bmp", ".dib", ".ico", ".avif", ".jp2", ".j2k")
+_NETPBM_SUFFIXES = (".pbm", ".pgm", ".ppm", ".pnm")
 PICTURE_SUFFIXES = frozenset(
-    (
-        *WRITABLE_SUFFIXES,
-        ".jfif",
-        ".mpo",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".ico",
-        ".avif",
-        ".jp2",
-        ".j2k",
-    )
-    + (".pbm", ".pgm", ".ppm", ".pnm", ".psd", ".sgi")
+    (*WRITABLE_SUFFIXES, *_READABLE_SUFFIXES, *_NETPBM_SUFFIXES, ".psd", ".sgi")
 )
 
 # Named one by one because Pillow would run an external program for some (EPS) and takes text for
@@ -49,9 +39,7 @@ _FORMATS = (
     "JPEG2000",
 )
 _FORMATS += ("PPM", "PSD", "SGI")
-_WANTED = (
-    "needed is a whole picture (JPEG, PNG, TIFF, WebP, GIF, BMP, AVIF or JPEG 2000)"
-)
+_WANTED = "needed is a whole picture (JPEG, PNG, TIFF, WebP, GIF, BMP, AVIF or JPEG 2000)"
 _MAX_16_BIT = 65535
 
 # Pillow's pixel limit, Python's warning filters and cv2's log level are global.
@@ -132,9 +120,7 @@ def encode_picture(picture: Picture, suffix: str) -> bytes:
     """
     suffix = suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
-        raise ValueError(
-            f"cannot write {suffix or 'a name without suffix'}: use .png or .jpg"
-        )
+        raise ValueError(f"cannot write {suffix or 'a name without suffix'}: use .png or .jpg")
     if picture.rgb.dtype == np.uint16 and suffix in (".png", ".tif", ".tiff"):
         return _encode_16_bit(picture, suffix)
     rgb = to_uint8(picture.rgb)
@@ -197,13 +183,9 @@ def _load_bytes(source: Path | bytes, name: str | None) -> tuple[bytes, str]:
     except FileNotFoundError:
         raise UnreadablePicture(f"{name}: no such file") from None
     except IsADirectoryError:
-        raise UnreadablePicture(
-            f"{name}: found a folder, needed is one picture"
-        ) from None
+        raise UnreadablePicture(f"{name}: found a folder, needed is one picture") from None
     except OSError as error:
-        raise UnreadablePicture(
-            f"{name}: cannot be opened: {error.strerror}"
-        ) from error
+        raise UnreadablePicture(f"{name}: cannot be opened: {error.strerror}") from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -219,9 +201,7 @@ def _open(data: bytes, name: str) -> Image.Image:
             if image.format != "PNG":  # whose EXIF may stand behind the pixels
                 image.getexif()  # kept by the image; read here for its warnings
         except UnidentifiedImageError as error:
-            raise UnreadablePicture(
-                f"{name}: found {_describe(data)}; {_WANTED}"
-            ) from error
+            raise UnreadablePicture(f"{name}: found {_describe(data)}; {_WANTED}") from error
         # Pillow's readers raise whatever the damage leads to; none of it may end a folder's run.
         except Exception as error:
             found = f"a damaged header ({error})"
@@ -246,9 +226,7 @@ def _decoding(image: Image.Image, name: str) -> Iterator[None]:
         raise
     # The same as for headers: the kinds of error are as many as the kinds of damage.
     except Exception as error:
-        found = (
-            f"a {image.format} picture that is damaged or of an unknown kind ({error})"
-        )
+        found = f"a {image.format} picture that is damaged or of an unknown kind ({error})"
         raise UnreadablePicture(f"{name}: found {found}; {_WANTED}") from error
 
 
@@ -281,9 +259,7 @@ def _bits(image: Image.Image, data: bytes) -> int:
     return 8
 
 
-def _tiff_tag(
-    image: Image.Image, tag: int, default: tuple[int, ...]
-) -> tuple[int, ...]:
+def _tiff_tag(image: Image.Image, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
     value = getattr(image, "tag_v2", {}).get(tag, default)
     return value if isinstance(value, tuple) else (value,)
 
@@ -293,9 +269,7 @@ def _read_8_bit(image: Image.Image) -> Picture:
     if not image.has_transparency_data:
         return Picture(np.asarray(image.convert("RGB")))
     rgba = np.asarray(image.convert("RGBA"))
-    return Picture(
-        np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-    )
+    return Picture(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]))
 
 
 def _read_deep_gray(image: Image.Image, name: str) -> Picture:
@@ -313,9 +287,7 @@ def _read_deep_gray(image: Image.Image, name: str) -> Picture:
     (bits,) = _tiff_tag(image, 258, (16,))[:1]
     if bits < 16:  # 12-bit TIFF
         gray = np.rint(gray * (_MAX_16_BIT / (2**bits - 1)))
-    if _tiff_tag(image, 262, (1,)) == (
-        0,
-    ):  # white is zero, which Pillow ignores at this depth
+    if _tiff_tag(image, 262, (1,)) == (0,):  # white is zero, which Pillow ignores at this depth
         gray = _MAX_16_BIT - gray
     return Picture(np.repeat(gray.astype(np.uint16)[..., None], 3, axis=2), alpha)
 
@@ -328,9 +300,7 @@ def _out_of_range(name: str, values: np.ndarray, wanted: str) -> UnreadablePictu
 def _read_deep_color(image: Image.Image, data: bytes) -> Picture:
     """Decode with cv2, because Pillow reduces RGB to 8 bits."""
     if _tiff_tag(image, 284, (1,)) == (2,):
-        raise ValueError(
-            "16-bit color in separate planes; save it with interleaved channels"
-        )
+        raise ValueError("16-bit color in separate planes; save it with interleaved channels")
     exif = image.getexif()
     # Pillow's decoding fails on damage without libpng's and libtiff's words on the terminal.
     image.load()
@@ -364,9 +334,7 @@ def _encode_16_bit(picture: Picture, suffix: str) -> bytes:
     channels = [picture.rgb[..., ::-1]]
     if picture.alpha is not None:
         channels.append(picture.alpha[..., None])
-    done, encoded = cv2.imencode(
-        suffix, np.ascontiguousarray(np.concatenate(channels, axis=2))
-    )
+    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(np.concatenate(channels, axis=2)))
     if not done:
         raise ValueError(f"cannot encode {picture.rgb.shape} 16-bit pixels as {suffix}")
     return encoded.tobytes()

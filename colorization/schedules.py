@@ -26,7 +26,7 @@ class Cosine(Config):
 
     name: Literal["cosine"] = "cosine"
     warmup_steps: WarmUp = 0
-    floor: float = Field(0.0, ge=0, le=1, description="factor at the stage's end")
+    floor: float = Field(default=0.0, ge=0, le=1, description="factor at the stage's end")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step (from 0) of a stage of `steps`."""
@@ -40,8 +40,10 @@ class Step(Config):
 
     name: Literal["step"] = "step"
     warmup_steps: WarmUp = 0
-    every: float = Field(0.5, gt=0, le=1, description="share of the stage between two falls")
-    gamma: float = Field(0.1, gt=0, le=1, description="factor of each fall")
+    every: float = Field(
+        default=0.5, gt=0, le=1, description="share of the stage between two falls"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor of each fall")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step (from 0) of a stage of `steps`."""

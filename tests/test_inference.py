@@ -36,11 +36,7 @@ class SepiaByLightness(Colorizer):
         yield from ()
 
     def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
-        assert (
-            lightness.shape[-2] % self.multiple
-            == lightness.shape[-1] % self.multiple
-            == 0
-        )
+        assert lightness.shape[-2] % self.multiple == lightness.shape[-1] % self.multiple == 0
         assert not self.training
         assert not torch.is_autocast_enabled("cpu")
         self.seen.append(lightness)
@@ -69,16 +65,10 @@ def test_a_picture_of_the_training_size_is_colored_without_resampling() -> None:
     model = SepiaByLightness()
     rgb = photo(64, 64)
     lab = rgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1)[None])
-    expected = (
-        render(lab[:, :1], model.eval().colorize(lab[:, :1])[0])[0]
-        .permute(1, 2, 0)
-        .numpy()
-    )
+    expected = render(lab[:, :1], model.eval().colorize(lab[:, :1])[0])[0].permute(1, 2, 0).numpy()
     colored = PictureColorizer(model, 64)(Picture(rgb)).rgb
-    # table or power for the sRGB curve: the last bit of a float may differ, a level at a tie
-    assert np.abs(colored.astype(int) - expected).max() <= 1
-    assert (colored != expected).mean() < 1e-3
-    assert torch.allclose(model.seen[1], lab[:, :1], atol=1e-6)
+    assert np.array_equal(colored, expected)
+    assert torch.equal(model.seen[1], lab[:, :1])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -86,9 +76,7 @@ def test_a_picture_of_the_training_size_is_colored_without_resampling() -> None:
     ("height", "width"),
     [(150, 203), (203, 150), (33, 47), (1, 1), (1, 500), (500, 1), (64, 2000)],
 )
-def test_size_and_depth_stay_and_lightness_with_them(
-    height: int, width: int, dtype: type
-) -> None:
+def test_size_and_depth_stay_and_lightness_with_them(height: int, width: int, dtype: type) -> None:
     gray = np.repeat(photo(height, width, dtype)[..., :1], 3, axis=2)
     colored = PictureColorizer(SepiaByLightness(), 64)(Picture(gray)).rgb
     assert colored.shape == gray.shape
@@ -122,9 +110,8 @@ def test_padding_repeats_the_border_and_is_cropped_again() -> None:
     (seen,) = model.seen
     assert seen.shape[-2:] == (64, 80)
     assert torch.equal(seen[..., 70:], seen[..., 69:70].expand(1, 1, 64, 10))
-    assert torch.allclose(
-        seen[0, 0, :, :70], torch.from_numpy(lightness_of(rgb) / 50 - 1).float()
-    )
+    truth = torch.from_numpy(lightness_of(rgb) / 50 - 1)
+    assert torch.allclose(seen[0, 0, :, :70], truth, atol=1e-5)
     assert colored.shape == rgb.shape
 
 
@@ -222,7 +209,9 @@ def test_a_folder_of_all_kinds_is_colorized_and_the_unreadable_one_named(
     image.convert("L").save(source / "gray.png")
     image.convert("CMYK").save(source / "cmyk.jpg")
     image.save(source / "turned.JPG", exif=exif)
-    image.convert("RGBA").save(source / "deep er" / "alpha.webp")
+    veiled = image.copy()
+    veiled.putalpha(image.convert("L"))
+    veiled.save(source / "deep er" / "alpha.webp")
     image.save(source / "写真.gif")
     cv2.imwrite(str(source / "deep er" / "deep.tiff"), photo(41, 53, np.uint16))
     (source / "text.jpg").write_text("no picture")
@@ -283,13 +272,11 @@ def test_pictures_whose_outputs_would_share_a_name_keep_apart(
     assert sorted(p.name for p in summary.done) == ["a.bmp.png", "a.gif.png", "a.png"]
 
     Image.fromarray(photo(8, 8)).save(tmp_path / "in" / "a.gif.png")
-    with pytest.raises(ConfigError, match=r"2 pictures .* a?.*a\.gif\.png"):
+    with pytest.raises(ConfigError, match=r"2 pictures .*a\.gif\.png"):
         colorize_files(colorizer, tmp_path / "in", tmp_path / "out")
 
 
-def test_an_input_is_never_overwritten(
-    colorizer: PictureColorizer, tmp_path: Path
-) -> None:
+def test_an_input_is_never_overwritten(colorizer: PictureColorizer, tmp_path: Path) -> None:
     source = tmp_path / "b" / "b"
     source.mkdir(parents=True)
     Image.fromarray(photo(8, 8)).save(source / "a.png")

@@ -1,4 +1,4 @@
-"""FID and LPIPS, with networks of random weights saved where torch's cache would hold the real ones."""
+"""FID and LPIPS, with random weights saved where torch's cache would hold the real ones."""
 
 import warnings
 from pathlib import Path
@@ -97,8 +97,11 @@ def test_a_corrupted_file_is_an_error_that_names_it(cache: Path, name: str, cont
 
 
 @pytest.mark.parametrize("name", [FID_FILE, LPIPS_FILE])
-def test_weights_of_another_network_are_an_error_that_names_the_file(cache: Path, name: str):
-    torch.save(torch.nn.Linear(2, 2).state_dict(), cache / name)
+@pytest.mark.parametrize("content", [{"weight": torch.zeros(2)}, torch.zeros(2)])
+def test_weights_of_another_network_are_an_error_that_names_the_file(
+    cache: Path, name: str, content: object
+):
+    torch.save(content, cache / name)
     with pytest.raises(ValueError, match=name):
         perceptual_scores("cpu")
 

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import zlib
@@ -43,10 +44,7 @@ def png(color_type: int, pixels: np.ndarray, chunks: bytes = b"") -> bytes:
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
-            struct.pack(">I", len(data))
-            + kind
-            + data
-            + struct.pack(">I", zlib.crc32(kind + data))
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
     height, width = pixels.shape[:2]
@@ -109,12 +107,8 @@ def test_transparency_is_kept_beside_the_colors(mode: str) -> None:
 def test_16_bits_stay_16_bits(suffix: str) -> None:
     gray, color = smooth16()[..., 0], smooth16()
     for pixels in (gray, color, np.dstack((color, gray))):
-        bgr = (
-            pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-        )
-        picture = read_picture(
-            cv2.imencode(suffix, np.ascontiguousarray(bgr))[1].tobytes()
-        )
+        bgr = pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+        picture = read_picture(cv2.imencode(suffix, np.ascontiguousarray(bgr))[1].tobytes())
         expected = np.dstack([gray] * 3) if pixels.ndim == 2 else pixels[..., :3]
         assert picture.rgb.dtype == np.uint16
         assert np.array_equal(picture.rgb, expected)
@@ -148,9 +142,7 @@ def tiff(bits: int, photometric: int, width: int, packed: bytes) -> bytes:
         (273, 122),
     ]
     tags += [(277, 1), (278, 1), (279, len(packed))]
-    entries = b"".join(
-        struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags
-    )
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
     return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + packed
 
 
@@ -206,13 +198,9 @@ def test_exif_orientation_of_16_bit_pictures_is_applied(
     stored = transposed(smooth16(), orientation)
     seen = smooth16() if depth == "color" else np.dstack([smooth16()[..., 0]] * 3)
     if kind == "PNG":
-        entry = struct.pack(
-            ">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0
-        )
+        entry = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
         exif = b"eXIf" + entry
-        data = (
-            png(2, stored, exif) if depth == "color" else png(0, stored[..., 0], exif)
-        )
+        data = png(2, stored, exif) if depth == "color" else png(0, stored[..., 0], exif)
     else:
         tifffile = pytest.importorskip("tifffile")
         buffer = io.BytesIO()
@@ -247,9 +235,7 @@ def test_the_fast_path_equals_the_full_one_on_photographs() -> None:
     photo = Image.fromarray(smooth(120, 90))
     for subsampling in (0, 1, 2):
         for progressive in (False, True):
-            data = encoded(
-                photo, "JPEG", subsampling=subsampling, progressive=progressive
-            )
+            data = encoded(photo, "JPEG", subsampling=subsampling, progressive=progressive)
             assert np.array_equal(read_rgb(data), read_picture(data).rgb)
     gray = encoded(photo.convert("L"), "JPEG")
     assert np.array_equal(read_rgb(gray), read_picture(gray).rgb)
@@ -316,25 +302,21 @@ def test_a_truncated_16_bit_picture_is_unreadable_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_damage_anywhere_ends_in_a_picture_or_in_unreadable_picture() -> None:
+def test_damage_anywhere_ends_in_a_picture_or_in_unreadable_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_MEGAPIXELS", 1)
     draw = np.random.default_rng(1)
     image = Image.fromarray(smooth(16, 16))
-    whole = [
-        encoded(image, kind) for kind in ("PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-    ]
-    whole += [
-        encode_picture(Picture(smooth16()[:16, :16]), suffix)
-        for suffix in (".png", ".tif")
-    ]
+    whole = [encoded(image, kind) for kind in ("PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")]
+    whole += [encode_picture(Picture(smooth16()[:16, :16]), suffix) for suffix in (".png", ".tif")]
     for data in whole:
-        for _ in range(60):
+        for _ in range(40):
             damaged = bytearray(data)
             for place in draw.integers(0, min(len(data), 200), 3):
                 damaged[place] = draw.integers(0, 256)
-            try:
+            with contextlib.suppress(UnreadablePicture):
                 assert read_picture(bytes(damaged)).rgb.ndim == 3
-            except UnreadablePicture:
-                pass
 
 
 def test_a_folder_and_a_missing_file_are_unreadable_pictures(tmp_path: Path) -> None:
@@ -349,12 +331,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded() -> Non
     header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
-    data += (
-        struct.pack(">I", zlib.crc32(chunk))
-        + struct.pack(">I", 9)
-        + b"IDAT"
-        + bytes(13)
-    )
+    data += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 9) + b"IDAT" + bytes(13)
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(UnreadablePicture, match=r"40000 x 30000.*250 megapixels"):
         read_picture(data)
@@ -375,9 +352,7 @@ def test_pictures_up_to_the_limit_are_not_stopped_by_pillow(
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".webp"])
 @pytest.mark.parametrize("with_alpha", [False, True])
-def test_lossless_formats_return_what_was_written(
-    suffix: str, with_alpha: bool
-) -> None:
+def test_lossless_formats_return_what_was_written(suffix: str, with_alpha: bool) -> None:
     alpha = smooth()[..., 0] if with_alpha else None
     back = read_picture(encode_picture(Picture(smooth(), alpha), suffix))
     assert np.array_equal(back.rgb, smooth())
@@ -411,9 +386,7 @@ def test_jpeg_keeps_colors_at_full_resolution_and_lays_transparency_on_white() -
     assert back[:, :20].min() > 240
     assert np.abs(back[:, 36:] - half[:, 36:]).mean() < 3
     frame = data.index(b"\xff\xc0")
-    assert (
-        data[frame + 11] == 0x11
-    )  # the first component's sampling factors: no more than others
+    assert data[frame + 11] == 0x11  # the first component's sampling factors: no more than others
 
 
 def test_16_bits_are_rounded_where_a_format_has_8() -> None:
@@ -444,9 +417,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_the_format_of_bytes_is_told_from_their_start() -> None:
     image = Image.fromarray(smooth())
-    found = {
-        kind: format_suffix(encoded(image, kind))
-        for kind in ("JPEG", "PNG", "WEBP", "TIFF")
-    }
+    found = {kind: format_suffix(encoded(image, kind)) for kind in ("JPEG", "PNG", "WEBP", "TIFF")}
     assert found == {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
     assert format_suffix(encoded(image, "GIF")) is None

@@ -198,7 +198,7 @@ class _Collate:
         )
 
 
-def _data_loader(dataset: Dataset[_Item], batches: Any, config: DataConfig) -> DataLoader[Batch]:
+def _data_loader(dataset: Dataset[_Item], batches: Any, config: DataConfig) -> DataLoader[Any]:
     # A generator of its own: DataLoader draws a seed at every start, and out of torch's global
     # state it would make training depend on how often somebody scores.
     return DataLoader(

@@ -45,7 +45,7 @@ class Hinge(Config):
     """Hinge (Lim and Ye 2017); a margin below 1 is its form of label smoothing."""
 
     name: Literal["hinge"] = "hinge"
-    margin: float = Field(1.0, gt=0, le=1, description="how far answers are pushed apart")
+    margin: float = Field(default=1.0, gt=0, le=1, description="how far answers are pushed apart")
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss of its answers to real and fake pictures."""
@@ -61,10 +61,16 @@ class Wasserstein(Config):
 
     name: Literal["wasserstein"] = "wasserstein"
     gradient_penalty: float = Field(
-        10.0, ge=0, le=1000, description="weight of the penalty (Gulrajani et al. 2017); 0: none"
+        default=10.0,
+        ge=0,
+        le=1000,
+        description="weight of the penalty (Gulrajani et al. 2017); 0: none",
     )
     weight_clip: float = Field(
-        0.0, ge=0, le=1, description="bound of the critic's weights (Arjovsky et al. 2017); 0: none"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="bound of the critic's weights (Arjovsky et al. 2017); 0: none",
     )
 
     def model_post_init(self, context: object) -> None:

@@ -29,25 +29,35 @@ class GANConfig(Config):
     turn_kinds: ClassVar[tuple[str, ...]] = ("l1", "adversarial")
 
     name: Literal["gan"] = "gan"
-    generator: GeneratorConfig = Field(ResNetUNetConfig(), description="colors the picture")
-    discriminator: DiscriminatorConfig = Field(PatchConfig(), description="judges the picture")
-    adversarial: AdversarialLoss = Field(LSGAN(), description="what the two players play for")
+    generator: GeneratorConfig = Field(default=ResNetUNetConfig(), description="colors the picture")
+    discriminator: DiscriminatorConfig = Field(
+        default=PatchConfig(), description="judges the picture"
+    )
+    adversarial: AdversarialLoss = Field(
+        default=LSGAN(), description="what the two players play for"
+    )
     lambda_l1: float = Field(
-        100.0, ge=0, le=10000, description="weight of L1 beside the adversarial loss"
+        default=100.0, ge=0, le=10000, description="weight of L1 beside the adversarial loss"
     )
     learning_rate_ratio: float = Field(
-        1.0, ge=0.01, le=100, description="learning rate of the discriminator / the generator's"
+        default=1.0,
+        ge=0.01,
+        le=100,
+        description="learning rate of the discriminator / the generator's",
     )
     discriminator_steps: int = Field(
-        1, ge=1, le=20, description="moves of the discriminator before each move of the generator"
+        default=1,
+        ge=1,
+        le=20,
+        description="moves of the discriminator before each move of the generator",
     )
     discriminator_every: int = Field(
-        1, ge=1, le=20, description="the discriminator moves in every n-th step only"
+        default=1, ge=1, le=20, description="the discriminator moves in every n-th step only"
     )
     generator_every: int = Field(
-        1, ge=1, le=20, description="the generator moves in every n-th step only"
+        default=1, ge=1, le=20, description="the generator moves in every n-th step only"
     )
-    output: OutputSpace = Field("ab", description="what the generator answers with")
+    output: OutputSpace = Field(default="ab", description="what the generator answers with")
 
     def refusal(self, size: int) -> str | None:
         """Say why pictures of this side cannot be trained on, if so."""
@@ -137,5 +147,3 @@ class GAN(Colorizer):
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W)."""
         ab = to_ab(self.generator(lightness), self.config.output)
         return ab.expand(samples, *ab.shape)
-
-

@@ -20,8 +20,8 @@ class UNetConfig(Config):
     turn_kinds: ClassVar[tuple[str, ...]] = ("l1",)
 
     name: Literal["unet"] = "unet"
-    generator: GeneratorConfig = Field(ResNetUNetConfig(), description="the network")
-    output: OutputSpace = Field("ab", description="what the generator answers with")
+    generator: GeneratorConfig = Field(default=ResNetUNetConfig(), description="the network")
+    output: OutputSpace = Field(default="ab", description="what the generator answers with")
 
     def refusal(self, size: int) -> str | None:
         """Say why pictures of this side cannot be trained on, if so."""

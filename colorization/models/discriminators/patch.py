@@ -13,8 +13,10 @@ class PatchConfig(Config):
     """`layers` stride-2 4x4 convolutions from `width` channels, doubling, then two of stride 1."""
 
     name: Literal["patch"] = "patch"
-    width: int = Field(64, ge=4, le=256, description="channels of the first layer; at most 8x this")
-    layers: int = Field(3, ge=1, le=6, description="how often the sides are halved")
+    width: int = Field(
+        default=64, ge=4, le=256, description="channels of the first layer; at most 8x this"
+    )
+    layers: int = Field(default=3, ge=1, le=6, description="how often the sides are halved")
     normalization: Normalization = "batch"
 
     def smallest(self) -> int:

@@ -8,11 +8,18 @@ import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
-from torchvision.models.resnet import ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from colorization.config import Config
 from colorization.models.layers import Normalization, PixelShuffleUp, normalization
 from colorization.models.pretrained import load_pretrained, one_channel
+
+
+_WEIGHTS = {
+    "resnet18": "ResNet18_Weights",
+    "resnet34": "ResNet34_Weights",
+    "resnet50": "ResNet50_Weights",
+}
 
 
 class ResNetUNetConfig(Config):
@@ -20,9 +27,11 @@ class ResNetUNetConfig(Config):
 
     name: Literal["resnet_unet"] = "resnet_unet"
     encoder: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
-    pretrained: bool = Field(False, description="start the encoder from torchvision's weights")
-    width: int = Field(64, ge=4, le=256, description="channels of the decoder at half size")
-    blur: bool = Field(True, description="average 2x2 pixels after each pixel shuffle")
+    pretrained: bool = Field(
+        default=False, description="start the encoder from torchvision's weights"
+    )
+    width: int = Field(default=64, ge=4, le=256, description="channels of the decoder at half size")
+    blur: bool = Field(default=True, description="average 2x2 pixels after each pixel shuffle")
     normalization: Normalization = "batch"
 
     def model_post_init(self, context: object) -> None:
@@ -36,7 +45,9 @@ class ResNetUNetConfig(Config):
 
     def weights(self) -> WeightsEnum | None:
         """Name the pretrained weights this network starts from, if any."""
-        return torchvision.models.get_model_weights(self.encoder).DEFAULT if self.pretrained else None  # type: ignore[attr-defined]  # noqa: E501
+        if not self.pretrained:
+            return None
+        return torchvision.models.get_weight(f"{_WEIGHTS[self.encoder]}.IMAGENET1K_V1")
 
     def build(self, size: int, channels: int) -> "ResNetUNet":
         """Build the network for pictures of this side that answers with so many channels."""
@@ -84,23 +95,23 @@ class ResNetUNet(nn.Module):
 
 def _encoder(config: ResNetUNetConfig) -> ResNet:
     norm = partial(normalization, config.normalization)
-    encoder: ResNet = torchvision.models.get_model(config.encoder, weights=None, norm_layer=norm)
+    encoder = torchvision.models.get_model(config.encoder, weights=None, norm_layer=norm)
+    assert isinstance(encoder, ResNet)
     weights = config.weights()
     if weights is not None:
         encoder.load_state_dict(load_pretrained(weights))
     first = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     first.weight.data = one_channel(encoder.conv1.weight.data)
     encoder.conv1 = first
-    encoder.fc = nn.Identity()  # type: ignore[assignment]  # no class scores: no idle parameters
+    del encoder.fc  # no class scores: no idle parameters
     return encoder
 
 
 def _channels(encoder: ResNet) -> list[int]:
-    last = [
-        layer[-1].conv3 if hasattr(layer[-1], "conv3") else layer[-1].conv2
-        for layer in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4)
-    ]
-    return [encoder.conv1.out_channels, *(c.out_channels for c in last)]
+    growth = (
+        BasicBlock.expansion if isinstance(encoder.layer1[-1], BasicBlock) else Bottleneck.expansion
+    )
+    return [64, *(growth * channels for channels in (64, 128, 256, 512))]
 
 
 def _double_convolution(channels: int, out_channels: int, norm: partial[nn.Module]) -> nn.Module:

@@ -18,8 +18,12 @@ class UNetGeneratorConfig(Config):
     """
 
     name: Literal["unet"] = "unet"
-    width: int = Field(64, ge=4, le=256, description="channels of the first level; at most 8x this")
-    dropout: float = Field(0.5, ge=0, lt=1, description="in the three innermost levels going up")
+    width: int = Field(
+        default=64, ge=4, le=256, description="channels of the first level; at most 8x this"
+    )
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="in the three innermost levels going up"
+    )
     normalization: Normalization = "batch"
 
     def depth(self, size: int) -> int:
