@@ -1,5 +1,6 @@
 """The ranks of a run, and a network replicated over them."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 # Data parallelism without a wrapper: state-dict keys, and the module's own methods, stay as they
 # are. torch keeps it on a private path, so that it is imported here and nowhere else.
 from torch.distributed._composable.replicate import replicate as _replicate
-from torch import Tensor, nn
 
 
 class Ranks(NamedTuple):
@@ -82,7 +83,10 @@ def replicate(network: nn.Module, ranks: Ranks) -> nn.Module:
         return network
     for tensor in (*network.parameters(), *network.buffers()):
         dist.broadcast(tensor.detach(), src=0)
-    options: dict[str, Any] = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    # torch 2.15 gave the option a new name and warns of the old one.
+    known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {sync: False, "gradient_as_bucket_view": True}
     if ranks.device.type == "cuda":
         options["device_id"] = ranks.device
     _replicate(network, **options)
@@ -133,9 +137,8 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        # By itself, and not by all_reduce, so that it has a gradient too (a gradient penalty's).
+        return _SumOverRanks.apply(gradients[0].contiguous())  # pyright: ignore[reportReturnType]
 
 
 class _CPUSyncBatchNorm(nn.BatchNorm2d):

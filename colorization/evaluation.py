@@ -1,12 +1,13 @@
 """Scores and picture grids of a model on a fixed set of pictures."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from colorization.color import rgb_to_lab
+from colorization.color import render, rgb_to_lab
 from colorization.data import PictureSet, ScoringLoader
 from colorization.data.transforms import scoring_crop
 from colorization.distributed import Ranks
@@ -15,6 +16,7 @@ from colorization.grid import write_grid
 from colorization.loss_log import Diverged
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
+from colorization.perceptual import perceptual_scores
 from colorization.pictures import UnreadablePicture
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,21 @@ class Evaluation:
     machine it was measured on.
     """
 
-    def __init__(self, experiment: Experiment, pictures: PictureSet, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        pictures: PictureSet,
+        ranks: Ranks,
+        *,
+        perceptual: bool = False,
+    ) -> None:
+        """Prepare to score; `perceptual` adds FID and LPIPS where their weights are cached."""
         self._ranks = ranks
+        self._perceptual = None
+        if perceptual:
+            self._perceptual, left_out = perceptual_scores(ranks.device)
+            if left_out and ranks.first:
+                log.warning(left_out)
         batch = max(1, experiment.train.batch_size // ranks.size)
         self._loader = ScoringLoader(
             pictures,
@@ -42,12 +57,15 @@ class Evaluation:
 
     @staticmethod
     def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor:
-        """Take pictures evenly from the set, as far as they can be read."""
+        """Take pictures from all over the set, as far as they can be read.
+
+        One further at each, since sets may repeat themselves with a period.
+        """
         count = min(experiment.train.grid_pictures, len(pictures))
         crops = []
         for i in range(count):
             try:
-                rgb = pictures.picture(i * len(pictures) // count)
+                rgb = pictures.picture((i * len(pictures) // count + i) % len(pictures))
             except UnreadablePicture:
                 continue
             crops.append(torch.from_numpy(scoring_crop(rgb, experiment.data.size)))
@@ -55,38 +73,52 @@ class Evaluation:
 
     def leave_gray(self) -> dict[str, float]:
         """Score the baseline that leaves every picture gray."""
-        scores = ColorizationScores(self._ranks.device)
-        unreadable: list[str] = []
-        for batch in self._loader:
-            lab = rgb_to_lab(batch.rgb.to(self._ranks.device))
-            scores.update(lab[:, :1], torch.zeros_like(lab[:, 1:]), lab[:, 1:])
-            unreadable += batch.unreadable
+        scores, unreadable = self._score(
+            lambda lightness: torch.zeros_like(lightness).repeat(1, 2, 1, 1)
+        )
         if unreadable:
             log.warning("left out of the scores, unreadable: %s", ", ".join(unreadable))
-        return scores.compute()
+        return scores
 
-    @torch.no_grad()
     def scores(self, model: Colorizer, gray: dict[str, float]) -> dict[str, float]:
         """Score a model; `against_gray` compares it with leave-gray's scores.
 
         The same on every rank. Raises Diverged for a model that answers with no number.
         """
         model.eval()
-        scores = ColorizationScores(self._ranks.device)
         finite = torch.ones((), device=self._ranks.device)
-        for batch in self._loader:
-            if not len(batch.rgb):
-                continue
-            lab = rgb_to_lab(batch.rgb.to(self._ranks.device))
-            ab = model.colorize(lab[:, :1])[0]
-            finite *= ab.isfinite().all()
-            scores.update(lab[:, :1], ab.nan_to_num(), lab[:, 1:])
+
+        def colorize(lightness: Tensor) -> Tensor:
+            ab = model.colorize(lightness)[0]
+            finite.mul_(ab.isfinite().all())
+            return ab.nan_to_num()
+
+        scores, _ = self._score(colorize)
         if self._ranks.size > 1:
             torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
         if not finite:
             raise Diverged("the model answers with colors that are no numbers: its weights are NaN")
-        result = scores.compute()
-        return {"against_gray": against_gray(result, gray), **result}
+        return {"against_gray": against_gray(scores, gray), **scores}
+
+    @torch.no_grad()
+    def _score(self, colorize: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], list[str]]:
+        """Return the scores, and the names of this rank's pictures that cannot be decoded."""
+        unreadable: list[str] = []
+        scores = ColorizationScores(self._ranks.device)
+        if self._perceptual:
+            self._perceptual.reset()
+        for batch in self._loader:
+            unreadable += batch.unreadable
+            if not len(batch.rgb):
+                continue
+            lab = rgb_to_lab(batch.rgb.to(self._ranks.device))
+            lightness, ab_true = lab[:, :1], lab[:, 1:]
+            ab = colorize(lightness)
+            scores.update(lightness, ab, ab_true)
+            if self._perceptual:
+                self._perceptual.update(render(lightness, ab), render(lightness, ab_true))
+        perceptual = self._perceptual.compute() if self._perceptual else {}
+        return scores.compute() | perceptual, unreadable
 
     @torch.no_grad()
     def write_grid(self, model: Colorizer, run: Path, epoch: int) -> Path | None:

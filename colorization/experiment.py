@@ -82,6 +82,9 @@ class TrainConfig(Config):
     keep: int = Field(
         default=2, ge=2, description="checkpoints that are kept: the best and the newest"
     )
+    perceptual: bool = Field(
+        default=False, description="score FID and LPIPS every epoch, if their weights are cached"
+    )
     grid_every: int = Field(default=1, ge=1, description="epochs between two picture grids")
     grid_pictures: int = Field(default=6, ge=1, le=64, description="validation pictures in a grid")
 

@@ -36,7 +36,7 @@ class LossLog:
         elif step - self._first_step >= self._every:
             self._read()
             self._first_step = step
-        for name, value in {"loss": turn.loss, **turn.terms}.items():
+        for name, value in {**turn.terms, "loss": turn.loss}.items():
             self._waiting.append((step, f"{turn.player}/{name}", value.detach().float()))
 
     def _read(self) -> None:

@@ -16,8 +16,8 @@ MEDIAN_BIN = 0.001  # width, in scaled ab, of the bins that the median absolute 
 AB_BIN = 10.0  # width, in CIE Lab units, of the bins of the joint histogram of a and b
 SMALLEST_SIDE = 11  # pixels; the side of SSIM's window
 
-# Scaled ab squared, a deviation of 0.11 Lab units: what rounding to 8 bits alone does to color. Even
-# L with ab = 0 renders here and there to red, green and blue that are one level apart (5e-8).
+# Scaled ab squared, a deviation of 0.11 Lab units: what rounding to 8 bits alone does to color.
+# Even ab = 0 renders here and there to red, green and blue that are one level apart (5e-8).
 _NO_VARIANCE = 1e-6
 _ERROR_BINS = round(2 / MEDIAN_BIN) + 1  # no two colors of sRGB are 2 apart in a or b (scaled)
 _AB_STEPS = round(AB_SCALE / AB_BIN)
@@ -107,13 +107,31 @@ class ColorizationScores(Metric):
             )
             # Rendering would turn NaN into some color: remembered here, raised by all ranks alike.
             self.broken_pictures += (~ab.isfinite()).flatten(1).any(1).sum()
-            rgb, rgb_true = render(lightness, ab), render(lightness, ab_true)
+            self._add(render(lightness, ab), render(lightness, ab_true))
+
+    def update_rendered(self, rgb: Tensor, rgb_true: Tensor) -> None:
+        """Add a batch of finished pictures, as they are in files: both (B, 3, H, W) uint8.
+
+        Equal to `update` with the Lab that the pictures were rendered from. Raises ValueError where
+        the shapes disagree, the pictures are not uint8 or a side has less than 11 pixels.
+        """
+        if rgb.dtype != torch.uint8 or rgb_true.dtype != torch.uint8 or rgb.shape != rgb_true.shape:
+            raise ValueError(
+                f"two batches of one shape in uint8 are needed, found {tuple(rgb.shape)} "
+                f"{rgb.dtype} and {tuple(rgb_true.shape)} {rgb_true.dtype}"
+            )
+        _check_shapes(rgb[:, :1], rgb[:, 1:], rgb_true[:, 1:])
+        if len(rgb):
+            self._add(rgb.to(self.device), rgb_true.to(self.device))
+
+    def _add(self, rgb: Tensor, rgb_true: Tensor) -> None:
+        with torch.autocast(self.device.type, enabled=False):
             lab, lab_true = rgb_to_lab(rgb), rgb_to_lab(rgb_true)
             self._add_rgb(rgb, rgb_true)
             self._add_lab(_cie_units(lab), _cie_units(lab_true))
             self._add_ab(lab[:, 1:], lab_true[:, 1:])
-        self.pictures += len(ab)
-        self.pixels += lightness.numel()
+        self.pictures += len(rgb)
+        self.pixels += rgb[:, 0].numel()
 
     def compute(self) -> dict[str, float]:
         """Return the scores of all pictures of all ranks, in plain numbers.

@@ -82,7 +82,9 @@ def fit(
     if ranks.first:
         for name in sets.unreadable:
             log.warning("left out: %s", name)
-    validation = Evaluation(experiment, sets.validation, ranks)
+    validation = Evaluation(
+        experiment, sets.validation, ranks, perceptual=experiment.train.perceptual
+    )
     newest = checkpoint.latest(run)
     state = checkpoint.load(newest, ranks.device) if newest else None
     position = Position(**state["position"]) if state else Position()

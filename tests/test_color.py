@@ -59,17 +59,21 @@ def test_gradients_are_finite_at_black_at_white_at_the_curves_joints_and_beyond(
 ) -> None:
     rgb = torch.full((1, 3, 2, 2), level, requires_grad=True)
     rgb_to_lab(rgb).sum().backward()
-    assert rgb.grad is not None and rgb.grad.isfinite().all()
+    assert rgb.grad is not None
+    assert rgb.grad.isfinite().all()
     lab = rgb_to_lab(rgb.detach()).requires_grad_()
     lab_to_rgb(lab).sum().backward()
-    assert lab.grad is not None and lab.grad.isfinite().all()
+    assert lab.grad is not None
+    assert lab.grad.isfinite().all()
 
 
 def test_gradients_of_colors_outside_the_gamut_are_finite() -> None:
     lab = torch.empty(1, 3, 32, 32).uniform_(-1.5, 1.5, generator=torch.Generator().manual_seed(0))
     lab.requires_grad_()
     lab_to_rgb(lab).square().sum().backward()
-    assert lab.grad is not None and lab.grad.isfinite().all() and lab.grad.any()
+    assert lab.grad is not None
+    assert lab.grad.isfinite().all()
+    assert lab.grad.any()
 
 
 def test_gradients_equal_the_slope_of_the_curve() -> None:
@@ -97,7 +101,8 @@ def test_leading_dimensions_are_kept() -> None:
 def test_a_color_beyond_the_gamut_is_rendered_clipped_and_not_wrapped_around() -> None:
     red = render(torch.zeros(1, 1, 1, 1), torch.tensor([1.2, 0.8]).view(1, 2, 1, 1))
     assert red.dtype == torch.uint8
-    assert red[0, 0].item() == 255 and red[0, 1].item() == 0
+    assert red[0, 0].item() == 255
+    assert red[0, 1].item() == 0
 
 
 def test_wrong_shapes_and_types_are_refused() -> None:

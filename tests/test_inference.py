@@ -107,12 +107,13 @@ def test_padding_repeats_the_border_and_is_cropped_again() -> None:
     colorizer = PictureColorizer(model, 64)
     rgb = photo(64, 70)
     colored = colorizer(Picture(rgb)).rgb
-    (seen,) = model.seen
+    seen = model.seen[0]
     assert seen.shape[-2:] == (64, 80)
     assert torch.equal(seen[..., 70:], seen[..., 69:70].expand(1, 1, 64, 10))
     truth = torch.from_numpy(lightness_of(rgb) / 50 - 1)
     assert torch.allclose(seen[0, 0, :, :70], truth, atol=1e-5)
-    assert colored.shape == rgb.shape
+    expected = render(seen, model.colorize(seen)[0])[0, ..., :70].permute(1, 2, 0).numpy()
+    assert np.array_equal(colored, expected)
 
 
 def test_colors_stay_where_they_belong_when_resized() -> None:

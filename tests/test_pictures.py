@@ -174,6 +174,7 @@ def test_a_cmyk_jpeg_has_its_colors_not_their_negative(read) -> None:
     assert b"Adobe" in data[:64]
     assert Image.open(io.BytesIO(data)).mode == "CMYK"
     assert np.abs(read(data).astype(int) - smooth()).mean() < 4
+    assert np.array_equal(read(data), read_picture(data).rgb)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -295,8 +296,9 @@ def test_a_truncated_16_bit_picture_is_unreadable_and_prints_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
-    for suffix in (".png", ".tiff"):
-        data = cv2.imencode(suffix, noise)[1].tobytes()
+    turned = b"eXIf" + struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    whole = [cv2.imencode(suffix, noise)[1].tobytes() for suffix in (".png", ".tiff")]
+    for data in (*whole, png(2, noise, turned)):
         with pytest.raises(UnreadablePicture):
             read_picture(data[: len(data) // 2])
     assert capfd.readouterr() == ("", "")

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from colorization.config import ConfigError
 from colorization.data.picture_sets import PictureSets, Source, some_names
@@ -22,11 +22,17 @@ _READERS = 16  # threads that check headers: they wait for the disk, not for a p
 _PROBE = 32 * 1024  # bytes read at either end of a file for its hash
 
 
+# Absolute, so that workers on the cluster, which start elsewhere, mean the same folder.
+AbsolutePath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
+
+
 class FolderSource(Source):
     """Any tree of pictures; subfolders `train` and `val` (and `test`) are taken as the splits."""
 
     name: Literal["folder"] = "folder"
-    path: str = Field(min_length=1, description="the folder; it is searched with all below it")
+    path: AbsolutePath = Field(
+        min_length=1, description="the folder; it is searched with all below it"
+    )
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="share for validation where no subfolder says it"
     )

@@ -42,9 +42,6 @@ def scoring_crop(rgb: np.ndarray, size: int) -> np.ndarray:
 
 def _resized(square: np.ndarray, size: int) -> np.ndarray:
     square = np.ascontiguousarray(square)
-    side = square.shape[0]
-    if side == size:
-        return square
     # INTER_AREA averages all pixels it covers: shrinking without it makes false colors of textures.
-    how = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    how = cv2.INTER_AREA if square.shape[0] > size else cv2.INTER_CUBIC
     return cv2.resize(square, (size, size), interpolation=how)

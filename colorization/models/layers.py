@@ -9,6 +9,15 @@ from torch import Tensor, nn
 Normalization = Literal["batch", "instance", "group", "none"]
 
 
+def biased(kind: Normalization) -> bool:
+    """Tell whether a convolution before a normalization of this kind has a bias.
+
+    A norm takes it out again: its gradient would be round-off alone, which Adam scales up to
+    whole steps, other ones on each number of ranks.
+    """
+    return kind == "none"
+
+
 def normalization(kind: Normalization, channels: int) -> nn.Module:
     """Return a normalization layer for (B, channels, H, W)."""
     match kind:
@@ -32,6 +41,8 @@ class PixelShuffleUp(nn.Sequential):
     def __init__(self, channels: int, out_channels: int, *, blur: bool) -> None:
         convolution = nn.Conv2d(channels, 4 * out_channels, 1)
         icnr_(convolution.weight)
+        assert convolution.bias is not None
+        nn.init.zeros_(convolution.bias)  # drawn for each of the 2x2 pixels it would be a pattern
         layers: list[nn.Module] = [convolution, nn.ReLU(inplace=True), nn.PixelShuffle(2)]
         if blur:
             layers += [nn.ReplicationPad2d((1, 0, 1, 0)), nn.AvgPool2d(2, stride=1)]

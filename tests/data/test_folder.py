@@ -40,7 +40,8 @@ def test_pictures_are_found_at_any_depth_with_any_suffix_in_any_case(tmp_path: P
     (tmp_path / "notes.txt").write_text("no picture")
     sets = open_folder(tmp_path, validation=0.3, test=0.3)
     assert len(all_names(sets)) == 35
-    assert sets.unreadable == [] and sets.measures_generalization
+    assert sets.unreadable == []
+    assert sets.measures_generalization
 
 
 def test_every_picture_is_in_one_split_and_shares_are_about_those_asked_for(
@@ -50,7 +51,8 @@ def test_every_picture_is_in_one_split_and_shares_are_about_those_asked_for(
     sets = open_folder(tmp_path, validation=0.2, test=0.1)
     assert len(sets.train) + len(sets.validation) + len(sets.test) == 300
     assert len(all_names(sets)) == 300
-    assert 40 <= len(sets.validation) <= 80 and 15 <= len(sets.test) <= 48
+    assert 40 <= len(sets.validation) <= 80
+    assert 15 <= len(sets.test) <= 48
 
 
 def test_a_picture_stays_in_its_split_when_others_are_added_or_it_is_renamed(
@@ -103,7 +105,8 @@ def test_a_missing_test_split_is_taken_out_of_train_and_never_out_of_validation(
 def test_a_train_folder_alone_is_split_by_content(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train", 80)
     sets = open_folder(tmp_path)
-    assert len(all_names(sets)) == 80 and len(sets.validation) > 0
+    assert len(all_names(sets)) == 80
+    assert len(sets.validation) > 0
 
 
 def test_pictures_come_in_one_order_and_decoded(tmp_path: Path) -> None:
@@ -182,7 +185,8 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / ".thumbnails", 5, seed=1)
     (tmp_path / "._000.png").write_bytes(b"\x00\x05\x16\x07")
     sets = open_folder(tmp_path)
-    assert len(all_names(sets)) == 60 and sets.unreadable == []
+    assert len(all_names(sets)) == 60
+    assert sets.unreadable == []
 
 
 def test_links_are_followed_and_a_link_in_a_circle_ends(tmp_path: Path) -> None:

@@ -51,14 +51,18 @@ def same(first: Batch, second: Batch) -> bool:
 
 def test_a_training_batch_is_uint8_of_the_size_asked_for() -> None:
     batch = next(training(Noise(9)).epoch(0))
-    assert batch.rgb.shape == (4, 3, SIZE, SIZE) and batch.rgb.dtype == torch.uint8
-    assert batch.rgb.is_contiguous() and len(batch.names) == 4 and batch.unreadable == []
+    assert batch.rgb.shape == (4, 3, SIZE, SIZE)
+    assert batch.rgb.dtype == torch.uint8
+    assert batch.rgb.is_contiguous()
+    assert len(batch.names) == 4
+    assert batch.unreadable == []
 
 
 def test_an_epoch_shows_no_picture_twice_and_drops_the_incomplete_batch() -> None:
     loader = training(Noise(11))
     names = [name for batch in loader.epoch(0) for name in batch.names]
-    assert len(loader) == 2 and len(names) == len(set(names)) == 8
+    assert len(loader) == 2
+    assert len(names) == len(set(names)) == 8
 
 
 def test_an_epoch_repeats_exactly_whatever_came_before() -> None:
@@ -72,7 +76,8 @@ def test_an_epoch_repeats_exactly_whatever_came_before() -> None:
 def test_another_epoch_brings_another_order_and_other_crops() -> None:
     loader = training(Noise(12), batch_size=12)
     first, second = next(loader.epoch(0)), next(loader.epoch(1))
-    assert first.names != second.names and sorted(first.names) == sorted(second.names)
+    assert first.names != second.names
+    assert sorted(first.names) == sorted(second.names)
     at = [batch.names.index("noise 0") for batch in (first, second)]
     assert not torch.equal(first.rgb[at[0]], second.rgb[at[1]])
 
@@ -102,7 +107,8 @@ def test_loader_processes_live_on_from_epoch_to_epoch() -> None:
     list(loader.epoch(0))
     iterator = loader._loader._iterator
     list(loader.epoch(1))
-    assert iterator is not None and loader._loader._iterator is iterator
+    assert iterator is not None
+    assert loader._loader._iterator is iterator
 
 
 def test_loading_leaves_the_global_random_state_alone() -> None:
@@ -116,7 +122,8 @@ def test_loading_leaves_the_global_random_state_alone() -> None:
 def test_a_damaged_picture_is_replaced_by_the_next_and_named() -> None:
     (batch,) = training(Noise(6, damaged={2, 3}), batch_size=6).epoch(0)
     assert batch.names.count("noise 4") == 3
-    assert "noise 2" not in batch.names and "noise 3" not in batch.names
+    assert "noise 2" not in batch.names
+    assert "noise 3" not in batch.names
     assert sorted(batch.unreadable) == ["noise 2", "noise 3"]
 
 
@@ -185,14 +192,17 @@ def test_shares_of_scoring_ranks_differ_by_at_most_one() -> None:
                                                world_size=4))
         for r in range(4)
     ]  # fmt: skip
-    assert sum(shares) == 11 and max(shares) - min(shares) == 1
+    assert sum(shares) == 11
+    assert max(shares) - min(shares) == 1
 
 
 def test_scoring_leaves_a_damaged_picture_out_and_names_it() -> None:
     first, second = ScoringLoader(Noise(4, damaged={0, 2, 3}), config(), batch_size=2)
-    assert first.names == ["noise 1"] and first.unreadable == ["noise 0"]
+    assert first.names == ["noise 1"]
+    assert first.unreadable == ["noise 0"]
     assert first.rgb.shape == (1, 3, SIZE, SIZE)
-    assert second.names == [] and second.rgb.shape == (0, 3, SIZE, SIZE)
+    assert second.names == []
+    assert second.rgb.shape == (0, 3, SIZE, SIZE)
     assert second.unreadable == ["noise 2", "noise 3"]
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from colorization.config import Config
-from colorization.models.layers import Normalization, draw_normal, normalization
+from colorization.models.layers import Normalization, biased, draw_normal, normalization
 
 
 class PatchConfig(Config):
@@ -36,7 +36,9 @@ class PatchDiscriminator(nn.Sequential):
         below = channels
         for level in range(config.layers + 1):
             width = config.width * min(2**level, 8)
-            layers.append(nn.Conv2d(below, width, 4, 2 if level < config.layers else 1, 1))
+            stride = 2 if level < config.layers else 1
+            bias = level == 0 or biased(config.normalization)
+            layers.append(nn.Conv2d(below, width, 4, stride, 1, bias=bias))
             if level > 0:  # the first layer has no norm, as published
                 layers.append(normalization(config.normalization, width))
             layers.append(nn.LeakyReLU(0.2))

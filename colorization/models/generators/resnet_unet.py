@@ -14,7 +14,6 @@ from colorization.config import Config
 from colorization.models.layers import Normalization, PixelShuffleUp, normalization
 from colorization.models.pretrained import load_pretrained, one_channel
 
-
 _WEIGHTS = {
     "resnet18": "ResNet18_Weights",
     "resnet34": "ResNet34_Weights",

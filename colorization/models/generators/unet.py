@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from colorization.config import Config
-from colorization.models.layers import Normalization, draw_normal, normalization
+from colorization.models.layers import Normalization, biased, draw_normal, normalization
 
 
 class UNetGeneratorConfig(Config):
@@ -58,7 +58,7 @@ class UNetGenerator(nn.Module):
             self.downs.append(
                 nn.Sequential(
                     nn.Identity() if outermost else nn.LeakyReLU(0.2),
-                    nn.Conv2d(below, width, 4, 2, 1),
+                    nn.Conv2d(below, width, 4, 2, 1, bias=plain or biased(config.normalization)),
                     nn.Identity() if plain else normalization(config.normalization, width),
                 )
             )
@@ -68,7 +68,9 @@ class UNetGenerator(nn.Module):
             self.ups.append(
                 nn.Sequential(
                     nn.ReLU(),
-                    nn.ConvTranspose2d(entering, leaving, 4, 2, 1),
+                    nn.ConvTranspose2d(
+                        entering, leaving, 4, 2, 1, bias=outermost or biased(config.normalization)
+                    ),
                     nn.Tanh() if outermost else normalization(config.normalization, leaving),
                     nn.Dropout(config.dropout) if dropped else nn.Identity(),
                 )

@@ -1,0 +1,142 @@
+"""The Ray cluster: joined or started, and what fits into it."""
+
+import logging
+import os
+import socket
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from colorization.config import ConfigError
+
+
+class Shape(NamedTuple):
+    """What one trial asks for."""
+
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+    def __str__(self) -> str:
+        """Write it for a person: `2 workers x (1 CPU + 1 GPU)`."""
+        gpus = f" + {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
+        plural = "s" if self.workers > 1 else ""
+        return f"{self.workers} worker{plural} x ({self.cpus_per_worker:g} CPU{gpus})"
+
+
+class Node(NamedTuple):
+    """What one machine of the cluster has."""
+
+    name: str
+    cpus: float
+    gpus: float
+
+    def holds(self, shape: Shape) -> int:
+        """Return how many workers of a shape fit."""
+        fits = [int((self.cpus + 1e-6) / shape.cpus_per_worker)]
+        if shape.gpus_per_worker:
+            per_gpu = int((1 + 1e-6) / shape.gpus_per_worker)
+            whole = int((self.gpus + 1e-6) / shape.gpus_per_worker)
+            fits.append(int(self.gpus) * per_gpu if per_gpu else whole)
+        return min(fits)
+
+
+def find_running() -> str | None:
+    """Return the address of a cluster that answers: RAY_ADDRESS, else one started on this machine.
+
+    Ray's address file may outlive its cluster, and joining a dead one takes minutes to fail.
+    """
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    if not file.exists():
+        return None
+    address = file.read_text().strip()
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return address
+    except (OSError, ValueError):
+        return None
+
+
+def this_machine() -> Node:
+    """Return what a local Ray would have."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Node("this machine", float(cpus or 1), float(torch.cuda.device_count()))
+
+
+def connect(address: str | None) -> list[Node]:
+    """Join the cluster at an address, or start a local one; return its machines."""
+    # Ray Train's defaults wait for seconds where a study of small trials has none to lose.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "configure_logging": True,
+    }
+    if address:
+        ray.init(address=address, **options)
+    else:
+        here = this_machine()
+        ray.init(
+            address="local",
+            num_cpus=int(here.cpus),
+            num_gpus=int(here.gpus),
+            # Tune frees the workers of a stopped trial through the dashboard.
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            **options,
+        )
+    for name in ("ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"ray\..*")
+    return [
+        Node(
+            node["NodeManagerAddress"],
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def trial_shape(
+    nodes: list[Node], workers: int, gpus_per_worker: float | None, loader_workers: int
+) -> Shape:
+    """Work out what a trial asks for: a GPU a worker where there are any, a CPU and one a loader.
+
+    On a machine without GPUs loaders and trainer share the CPU: there is nothing to overlap.
+    """
+    gpus = gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+    return Shape(workers, 1.0 + (loader_workers if gpus else 0), gpus)
+
+
+def at_once(nodes: list[Node], shape: Shape, concurrent: int | None) -> int:
+    """Return how many trials run at once.
+
+    Raises ConfigError with the arithmetic where not even one ever fits.
+    """
+    held = sum(node.holds(shape) for node in nodes)
+    if held < shape.workers:
+        sums = "; ".join(
+            f"{node.name}: {node.cpus:g} CPU, {node.gpus:g} GPU hold {node.holds(shape)}"
+            for node in nodes
+        )
+        raise ConfigError(
+            f"a trial of {shape} never fits: {shape.workers} needed, the cluster holds {held} "
+            f"({sums}); ask for fewer --workers, or a smaller --gpus-per-worker"
+        )
+    fits = held // shape.workers
+    return min(fits, concurrent) if concurrent else fits

@@ -1,0 +1,166 @@
+"""Events of a study turned into MLflow's runs, parameters, metrics, tags and files."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from event_queue import Event, EventQueue
+from mlflow_store import experiment_id
+
+# isort: split
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Metric, Param, RunTag
+
+_PARAMS_A_REQUEST, _METRICS_A_REQUEST, _TAGS_A_REQUEST = 100, 1000, 100  # MLflow's limits
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000  # characters
+# What MLflow will say again however often it is asked; everything else may pass.
+_REFUSALS = frozenset(
+    {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether MLflow answered and will not take this, so that trying again is of no use."""
+    return getattr(error, "error_code", None) in _REFUSALS
+
+
+class Sender:
+    """Sends events, one at a time; calls may take long and raise whatever the client raises.
+
+    The study's run and each trial's are created when first needed. Their ids are kept in the
+    queue's memory; where a killed process could not keep one, the run is found again by its tags.
+    Sending an event twice changes nothing: it carries its time, and MLflow keeps one of two equal
+    metrics.
+    """
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        tracking_uri: str,
+        experiment_name: str,
+        study: str,
+        report: Callable[[str], None],
+    ) -> None:
+        self._queue = queue
+        self._tracking_uri = tracking_uri
+        self._experiment_name = experiment_name
+        self._study = study
+        self._report = report
+        self._memory = queue.memory
+        self._memory.setdefault("runs", {})
+        self._client: MlflowClient | None = None
+        self._experiment: str | None = None
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The study's run; None before MLflow has it."""
+        return self._memory.get("parent")
+
+    def run_id(self, number: int) -> str | None:
+        """Return the run of a trial; None before MLflow has it."""
+        return self._memory["runs"].get(str(number))
+
+    def send(self, event: Event) -> None:
+        """Send an event."""
+        if self._client is None:
+            self._client = MlflowClient(self._tracking_uri)
+        if self._experiment is None:
+            self._experiment = experiment_id(
+                self._client, self._tracking_uri, self._experiment_name
+            )
+        client = self._client
+        run = self._run(client, self._experiment, event)
+        match event["kind"]:
+            case "started":
+                client.update_run(run, "RUNNING")
+                self._log_tags(client, run, event)
+                self._log_params(client, run, event)
+            case "metrics":
+                metrics = [
+                    Metric(_name(key), value, event["time"], event["step"])
+                    for key, value in event["metrics"].items()
+                ]
+                for some in _batches(metrics, _METRICS_A_REQUEST):
+                    client.log_batch(run, metrics=some)
+            case "file":
+                self._upload(client, run, Path(event["path"]), event["folder"])
+            case "ended":
+                self._log_tags(client, run, event)
+                client.set_terminated(run, event["status"], event["time"])
+
+    def _log_tags(self, client: MlflowClient, run: str, event: Event) -> None:
+        tags = [RunTag(_name(key), value[:_LONGEST_TAG]) for key, value in event["tags"].items()]
+        for some in _batches(tags, _TAGS_A_REQUEST):
+            client.log_batch(run, tags=some)
+
+    def _log_params(self, client: MlflowClient, run: str, event: Event) -> None:
+        params = [
+            Param(_name(key), value[:_LONGEST_PARAM]) for key, value in event["params"].items()
+        ]
+        for some in _batches(params, _PARAMS_A_REQUEST):
+            try:
+                client.log_batch(run, params=some)
+            except MlflowException as error:
+                if not is_refusal(error):
+                    raise
+                # One parameter with another value than before takes its whole batch with it.
+                for param in some:
+                    self._log_param(client, run, param)
+
+    def _log_param(self, client: MlflowClient, run: str, param: Any) -> None:
+        try:
+            client.log_batch(run, params=[param])
+        except MlflowException as error:
+            if not is_refusal(error):
+                raise
+            self._report(f"MLflow keeps the old {param.key}, not {param.value}: it has a value")
+
+    def _upload(self, client: MlflowClient, run: str, path: Path, folder: str) -> None:
+        try:
+            (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path), folder)
+        except OSError:
+            if path.exists():
+                raise
+            self._report(f"{path} was gone before it could be sent to MLflow")
+
+    def _run(self, client: MlflowClient, experiment: str, event: Event) -> str:
+        """Return the run that an event belongs to: remembered, found by its tags, or new."""
+        number = event["number"]
+        known = self.parent_run_id if number is None else self.run_id(number)
+        if known is not None:
+            return known
+        key = "study" if number is None else str(number)
+        tags = {
+            "colorization.study": self._study,
+            "colorization.study_id": self._memory["study_id"],
+            "colorization.trial": key,
+        }
+        if number is not None:
+            tags["mlflow.parentRunId"] = self._run(client, experiment, {**event, "number": None})
+        query = (
+            f"tags.`colorization.study_id` = '{tags['colorization.study_id']}' "
+            f"and tags.`colorization.trial` = '{key}'"
+        )
+        found = client.search_runs([experiment], query, max_results=1)
+        if found:
+            run = found[0].info.run_id
+        else:
+            name = self._study if number is None else event.get("name", f"trial-{number:04d}")
+            created = client.create_run(experiment, event["time"], tags=tags, run_name=name)
+            run = created.info.run_id
+        if number is None:
+            self._memory["parent"] = run
+        else:
+            self._memory["runs"][key] = run
+        self._queue.remember()
+        return run
+
+
+def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _name(name: str) -> str:
+    """Replace what MLflow does not take in a name; letters, digits and _ - . / space stay."""
+    return re.sub(r"[^\w\-./ ]", "_", name)

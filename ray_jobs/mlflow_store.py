@@ -1,0 +1,86 @@
+"""Where MLflow keeps runs, pictures and models, and how its client behaves in these jobs."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# Read when mlflow is imported, hence before it, and hence the other modules import this one first:
+# no telemetry. A request to a server that does not answer ends soon and not after minutes of
+# retries; the tracker's thread tries again.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+import mlflow
+from mlflow import MlflowClient
+
+from colorization.config import ConfigError
+
+__all__ = [
+    "default_tracking_uri",
+    "experiment_id",
+    "prepare",
+]
+
+
+def default_tracking_uri(storage: Path) -> str:
+    """Return MLFLOW_TRACKING_URI where it is set, else an SQLite database in the folder `storage`.
+
+    Read it before anything calls `mlflow.set_tracking_uri`, which sets the variable.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.resolve()}/mlflow.db"
+
+
+def prepare(tracking_uri: str) -> None:
+    """Create or migrate an SQLite store, once and before threads and processes use it.
+
+    A server is not asked for anything, so that a dead one does not hold up the caller. Raises
+    ConfigError for a place where MLflow keeps no runs, or a database that cannot be used.
+    """
+    scheme = urlsplit(tracking_uri).scheme
+    if scheme in ("", "file"):
+        raise ConfigError(
+            f"MLFLOW_TRACKING_URI: found {tracking_uri!r}; MLflow keeps no runs in plain folders "
+            "any more: give sqlite:////PATH/mlflow.db or the http address of a server"
+        )
+    if scheme != "sqlite":
+        return
+    _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
+    # Forty lines about its migrations are nothing to the person who waits for a search to start.
+    loud = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    for logger in loud:
+        logger.setLevel(logging.WARNING)
+    try:
+        MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except mlflow.MlflowException as error:
+        raise ConfigError(f"MLflow cannot use {tracking_uri}: {error.message}") from error
+
+
+def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
+    """Find MLflow's experiment of this name or create it.
+
+    With SQLite its artifacts lie in `mlartifacts` beside the database, and not in the folder that
+    the process happens to run in; a server chooses their place itself. Raises MlflowException.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, _artifacts(tracking_uri, name))
+    if found.lifecycle_stage != "active":
+        raise mlflow.MlflowException(
+            f"the experiment {name!r} was deleted: restore it by `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`"
+        )
+    return found.experiment_id
+
+
+def _artifacts(tracking_uri: str, name: str) -> str | None:
+    if not tracking_uri.startswith("sqlite:"):
+        return None
+    folder = re.sub(r"[^\w\-.]+", "_", name).strip(".") or "runs"
+    return (_database(tracking_uri).parent / "mlartifacts" / folder).as_uri()
+
+
+def _database(tracking_uri: str) -> Path:
+    return Path(tracking_uri.removeprefix("sqlite:///")).resolve()

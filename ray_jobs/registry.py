@@ -1,0 +1,210 @@
+"""A run's model in MLflow's registry: registered, and scored again as it is found there."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow_store import experiment_id, prepare
+
+# isort: split
+import mlflow
+from mlflow import MlflowClient, MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PyFuncModel
+from mlflow.types import ColSpec, Schema
+
+import colorization
+from colorization.color import rgb_to_lab
+from colorization.data import PictureSet, ScoringLoader
+from colorization.experiment import Experiment
+from colorization.export import export
+from colorization.metrics import ColorizationScores, against_gray
+from colorization.pictures import Picture, encode_picture, read_rgb
+
+# What colorizing imports, and no more: an environment for serving is built from these.
+_REQUIREMENTS = (
+    "torch",
+    "torchvision",
+    "opencv-python",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "pyyaml",
+    "pandas",
+)
+
+
+def register(
+    run: Path,
+    *,
+    model_name: str,
+    tracking_uri: str,
+    run_id: str | None,
+    scores: Mapping[str, float],
+    test_scores: Mapping[str, float],
+    gray: Mapping[str, float],
+    test_gray: Mapping[str, float],
+    data_description: str,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Make a run's best model a new version of a registered model; return the version.
+
+    `run` is the directory of a fit; `run_id` the MLflow run that trained it, under which the model
+    is logged, or None for a run of its own. The scores on the validation and the test set become
+    tags, `validation.ab_mae` and `test.ab_mae`, with leave-gray's beside them as
+    `gray.validation.ab_mae` and `gray.test.ab_mae`. `data_description` says in the version's
+    description what those scores were measured on.
+
+    The version holds its code, a pinned list of requirements, and the exported weights alone: no
+    optimizer state, no discriminator, no pickled class. Raises MlflowException.
+    """
+    prepare(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    named = {
+        "validation": scores,
+        "test": test_scores,
+        "gray.validation": gray,
+        "gray.test": test_gray,
+    }
+    score_tags = {f"{p}.{k}": f"{v:.6g}" for p, part in named.items() for k, v in part.items()}
+    with _tracking(tracking_uri):
+        if run_id is None:
+            experiment = experiment_id(client, tracking_uri, model_name)
+            run_id = client.create_run(experiment, run_name=run.name).info.run_id
+            client.set_terminated(run_id)
+        model_uri, model_id = _log_model(client, run, run_id)
+        _ensure_registered_model(client, model_name)
+        created = client.create_model_version(
+            model_name,
+            source=model_uri,
+            run_id=run_id,
+            model_id=model_id,
+            tags={**score_tags, **(tags or {})},
+            description=(
+                f"Colors pictures of any size: column `picture`, encoded bytes, in and out. "
+                f"Trained and scored on: {data_description}"
+            ),
+        )
+    return str(created.version)
+
+
+def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
+    before = client.get_run(run_id).info
+    bytes_column = ColSpec("binary", "picture")
+    signature = ModelSignature(
+        inputs=Schema([bytes_column]),
+        outputs=Schema(
+            [
+                ColSpec("binary", "picture", required=False),
+                ColSpec("string", "error", required=False),
+            ]
+        ),
+    )
+    requirements = [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"checkpoint": str(export(run, Path(folder) / "checkpoint"))},
+            code_paths=[str(Path(colorization.__file__).parent)],
+            signature=signature,
+            input_example=pd.DataFrame({"picture": [_example_picture()]}),
+            pip_requirements=requirements,
+        )
+    # Logging opened the run again and closed it as finished now, whatever had become of it.
+    client.set_terminated(run_id, before.status, before.end_time)
+    return logged.model_uri, logged.model_id
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _example_picture() -> bytes:
+    """Return a small gray ramp as PNG."""
+    ramp = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))
+    return encode_picture(Picture(np.stack([ramp] * 3, axis=2)), ".png")
+
+
+def load_registered(model_uri: str, tracking_uri: str) -> PyFuncModel:
+    """Load a model by its address, `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    In this process it computes with the library's code as it is here; the code it carries is for
+    processes that have none. Raises MlflowException, and what a model of an older library raises.
+    """
+    path = list(sys.path)
+    try:
+        with _tracking(tracking_uri):
+            return mlflow.pyfunc.load_model(model_uri)
+    finally:
+        # MLflow puts the model's code first on the path, for workers started later too.
+        sys.path[:] = path
+
+
+def score_model(
+    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
+) -> dict[str, float]:
+    """Score a registered model as a user meets it: PNG files in, PNG files out.
+
+    `pictures` are cut as `experiment.data` says and scored as in training, so that the scores equal
+    those of the trial that the model comes from; `against_gray` is among them. Raises ValueError
+    where the model answers with an error or another size.
+    """
+    scores, gray = ColorizationScores("cpu"), ColorizationScores("cpu")
+    for batch in ScoringLoader(pictures, experiment.data, batch_size=32):
+        if not len(batch.rgb):
+            continue
+        colored = _colored_files(model, batch.rgb)
+        scores.update_rendered(colored, batch.rgb)
+        lab = rgb_to_lab(batch.rgb)
+        gray.update(lab[:, :1], torch.zeros_like(lab[:, 1:]), lab[:, 1:])
+    result = scores.compute()
+    return {"against_gray": against_gray(result, gray.compute()), **result}
+
+
+def score_registered(
+    model_uri: str, tracking_uri: str, experiment: Experiment, pictures: PictureSet
+) -> dict[str, float]:
+    """Score a model found by its address in the registry, as `score_model` does."""
+    return score_model(load_registered(model_uri, tracking_uri), experiment, pictures)
+
+
+def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:
+    pixels = rgb.permute(0, 2, 3, 1).numpy()
+    files = [encode_picture(Picture(picture), ".png") for picture in pixels]
+    answer = model.predict(pd.DataFrame({"picture": files}))
+    errors = [error for error in answer["error"] if error is not None]
+    if errors:
+        raise ValueError(f"the model refuses pictures: {'; '.join(errors)}")
+    colored = np.stack([read_rgb(file) for file in answer["picture"]])
+    return torch.from_numpy(colored).permute(0, 3, 1, 2).contiguous()
+
+
+@contextmanager
+def _tracking(tracking_uri: str) -> Iterator[None]:
+    """Let MLflow's functions work on a store for a while; they know one per process only."""
+    variable, before = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
+    trackers = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(trackers[0])
+        mlflow.set_registry_uri(trackers[1])
+        # set_tracking_uri writes it, and default_tracking_uri would take it for the user's wish.
+        if before is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = before

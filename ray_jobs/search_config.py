@@ -1,0 +1,73 @@
+"""How a space is searched: what is compared, how many trials, when one is stopped early."""
+
+from functools import cache
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from colorization.config import Config
+from colorization.experiment import recipes
+from colorization.metrics import SMALLEST_SIDE, ColorizationScores, against_gray
+
+
+class RungConfig(Config):
+    """When trials are stopped early (asynchronous successive halving)."""
+
+    metric: Literal["against_gray", "ab_mae", "ab_jsd", "ciede2000", "rmse"] = Field(
+        default="against_gray", description="the score that trials are compared by; less is better"
+    )
+    grace_period: int = Field(
+        default=2, ge=1, description="selecting epochs before a trial may be stopped"
+    )
+    reduction_factor: int = Field(
+        default=3, ge=2, description="one of so many goes on at each rung"
+    )
+
+
+class SearchConfig(Config):
+    """The `search` part of a space."""
+
+    objective: dict[str, Literal["min", "max"]] = Field(
+        default={"ab_mae": "min", "ab_jsd": "min"},
+        min_length=1,
+        description="scores that the search improves; several give a Pareto front",
+    )
+    trials: int = Field(default=8, ge=1, description="how many experiments are tried")
+    rung: RungConfig = RungConfig()
+    first_trials: tuple[str, ...] = Field(
+        default=(), description="recipes whose searched values are tried first"
+    )
+    promotion_margin: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="share of the champion's score by which a challenger must be better",
+    )
+
+    @field_validator("objective")
+    @classmethod
+    def _scores_are_known(cls, objective: dict[str, str]) -> dict[str, str]:
+        known = score_names()
+        for name in objective:
+            if name not in known:
+                raise ValueError(f"no score {name!r}; scores: {', '.join(known)}")
+        return objective
+
+    @field_validator("first_trials")
+    @classmethod
+    def _recipes_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = recipes()
+        for name in names:
+            if name not in known:
+                raise ValueError(f"no recipe {name!r}; recipes: {', '.join(known)}")
+        return names
+
+
+@cache
+def score_names() -> tuple[str, ...]:
+    """Name the scores of an epoch that may be an objective, as the metric itself names them."""
+    scores = ColorizationScores("cpu")
+    gray = torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE)
+    scores.update(gray[:, :1], gray[:, 1:], gray[:, 1:])
+    return (against_gray.__name__, *(name for name in scores.compute() if name != "pictures"))

@@ -1,0 +1,299 @@
+"""A search space is the experiment with distributions in place of values."""
+
+import difflib
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna.trial import BaseTrial
+
+from colorization.config import ConfigError, dump, flatten, parse
+from colorization.experiment import SPEED_ONLY, Experiment, check
+from distributions import Choice, Distribution, Floats, Integers, Key, read_tagged
+from search_config import SearchConfig
+from space_edits import override, parse_tagged_overrides
+
+SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
+RANDOM_PROBES = 16  # sampled before a search starts, to meet combinations that cannot be
+
+
+class Parameter(NamedTuple):
+    """Something that is searched, and the keys of the choices that it is there under."""
+
+    name: str
+    distribution: Distribution
+    under: dict[str, Key]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a study searches: `tree` is an experiment's data with distributions in it."""
+
+    search: SearchConfig
+    tree: dict[str, Any]
+    origin: str  # the file, for messages
+
+    @classmethod
+    def read(cls, path: Path | None, model: str, overrides: Sequence[str] = ()) -> "Space":
+        """Read a space, the model's own where no file is given, and change it by `key=value` words.
+
+        A word fixes a value in place of a distribution, or puts one there
+        (`model.lambda_l1=!loguniform [10, 300]`); those that begin with `search.` change the
+        search. A file without tags or without `search` is read too: a plain experiment.
+
+        Raises ConfigError that names the file, the key or the line and what is right.
+        """
+        if path is None:
+            path = _file_of(model)
+        data = _read_document(path)
+        data = override(data, parse_tagged_overrides(overrides))
+        search = parse(SearchConfig, data["search"], f"{path}: search")
+        space = cls(search, data["experiment"], str(path))
+        space._require_model(model)
+        return space
+
+    def sample(self, trial: BaseTrial) -> Experiment:
+        """Draw an experiment; parameters are named by dotted paths.
+
+        Inside a branch of a choice the branch's key is part of the name
+        (`model.adversarial.wasserstein.gradient_penalty`), so that branches never share one.
+        Raises ConfigError where the drawn values do not go together.
+        """
+        return self._experiment(lambda name, distribution: distribution.suggest(trial, name))
+
+    def parameters(self) -> dict[str, Distribution]:
+        """Name everything that is searched and its distribution."""
+        return {found.name: found.distribution for found in _walk(self.tree, "", {})}
+
+    def validate(self) -> None:
+        """Check before anything starts that whatever the space may give is a legal experiment.
+
+        Every option of every choice and both ends of every range are tried, the networks outlined
+        without memory, and some random combinations besides. Raises ConfigError that names the
+        file, the key, what was found and what is allowed.
+        """
+        checked: set[str] = set()
+        for values, tried in [*self._probes(), *self._random_probes()]:
+            try:
+                experiment = self._experiment(_stand_in(values))
+                networks = _networks(experiment)
+                if networks not in checked:
+                    check(experiment)
+                    checked.add(networks)
+            except ConfigError as error:
+                start = "" if str(error).startswith(self.origin) else f"{self.origin}: "
+                raise ConfigError(f"{start}{error}{tried}") from error
+
+    def project(self, experiment: Experiment) -> dict[str, Any]:
+        """Return what of an experiment the space searches, as parameters of a study's trial.
+
+        Numbers are clipped into their ranges. What lies in a branch, or in a kind of model,
+        generator or loss, that the space does not offer is left out: the sampler fills it in.
+        """
+        return dict(_project(self.tree, dump(experiment), ""))
+
+    def compatible(self, parameters: Mapping[str, Any]) -> bool:
+        """Tell whether the parameters of a trial, from another study, are a sample of this space."""
+        asked: set[str] = set()
+
+        def stored(name: str, distribution: Distribution) -> Any:
+            asked.add(name)
+            if name not in parameters or not distribution.contains(parameters[name]):
+                raise LookupError(name)
+            return parameters[name]
+
+        try:
+            _resolve(self.tree, "", stored)
+        except LookupError:
+            return False
+        return asked == set(parameters)
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits that stand for what may be sampled and for the objective.
+
+        Not the way the file is written, the order in it, what changes speed alone or the number of
+        trials. Raises ConfigError for a space that is not valid.
+        """
+        samples = []
+        for values, _ in self._probes():
+            flat = flatten(dump(self._experiment(_stand_in(values))))
+            samples.append({key: flat[key] for key in flat if key not in SPEED_ONLY})
+        parameters = sorted((name, _extent(found)) for name, found in self.parameters().items())
+        text = json.dumps([sorted(map(json.dumps, samples)), parameters, self.search.objective])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _experiment(self, suggest: "Suggest") -> Experiment:
+        return parse(Experiment, _resolve(self.tree, "", suggest), self.origin)
+
+    def _require_model(self, model: str) -> None:
+        part = self.tree.get("model")
+        options = part.options.values() if isinstance(part, Choice) else [part]
+        names = [option.get("name") for option in options if isinstance(option, Mapping)]
+        if names != [model]:
+            found = ", ".join(map(str, names)) or "none"
+            raise ConfigError(f"{self.origin}: model.name: found {found}; --model asks for {model}")
+
+    def _probes(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield parameter values that reach every option and both ends of every range, one at a
+        time, and how to say what is tried."""
+        yield {}, ""
+        for name, distribution, under in _walk(self.tree, "", {}):
+            for value in distribution.extremes:
+                yield {**under, name: value}, f" (tried {name}={value} of {distribution})"
+
+    def _random_probes(self) -> Iterator[tuple[dict[str, Any], str]]:
+        draw = random.Random(0)  # the same in every run: a space is legal or it is not
+        searched = self.parameters()
+        for _ in range(RANDOM_PROBES if searched else 0):
+            values = {name: draw.choice(found.extremes) for name, found in searched.items()}
+            together = ", ".join(f"{name}={value}" for name, value in values.items())
+            yield values, f" (tried together: {together})"
+
+
+Suggest = Callable[[str, Distribution], Any]
+
+
+def _file_of(model: str) -> Path:
+    known = {path.stem: path for path in sorted(SPACES.glob("*.yaml"))}
+    if model in known:
+        return known[model]
+    near = difflib.get_close_matches(model, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(
+        f"--model: no search space for {model!r}; {hint}known: {', '.join(known) or 'none'}"
+    )
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        data = read_tagged(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no mapping; `search:` and `experiment:` are needed")
+    if "experiment" not in data and "search" not in data:
+        data = {"experiment": data}
+    for key in data:
+        if key not in ("search", "experiment"):
+            raise ConfigError(f"{path}: {key}: unknown part; known: search, experiment")
+    document = {"search": data.get("search") or {}, "experiment": data.get("experiment") or {}}
+    for key, part in document.items():
+        if not isinstance(part, dict):
+            raise ConfigError(f"{path}: {key}: found {part!r}, a mapping of settings is needed")
+    return document
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _walk(tree: Any, path: str, under: dict[str, Key]) -> Iterator[Parameter]:
+    match tree:
+        case Floats() | Integers():
+            yield Parameter(path, tree, under)
+        case Choice():
+            yield Parameter(path, tree, under)
+            for key, option in tree.options.items():
+                yield from _walk(option, _join(path, key), {**under, path: key})
+        case Mapping():
+            for key, part in tree.items():
+                yield from _walk(part, _join(path, key), under)
+        case list():
+            for index, part in enumerate(tree):
+                yield from _walk(part, _join(path, index), under)
+
+
+def _resolve(tree: Any, path: str, suggest: Suggest) -> Any:
+    match tree:
+        case Floats() | Integers():
+            return suggest(path, tree)
+        case Choice():
+            key = suggest(path, tree)
+            return _resolve(tree.options[key], _join(path, key), suggest)
+        case Mapping():
+            return {key: _resolve(part, _join(path, key), suggest) for key, part in tree.items()}
+        case list():
+            return [_resolve(part, _join(path, i), suggest) for i, part in enumerate(tree)]
+        case _:
+            return tree
+
+
+def _project(tree: Any, found: Any, path: str) -> Iterator[tuple[str, Any]]:
+    match tree:
+        case Floats() | Integers():
+            if isinstance(found, int | float) and not isinstance(found, bool):
+                yield path, tree.clip(found)
+        case Choice():
+            distances = {key: _distance(option, found) for key, option in tree.options.items()}
+            offered = {key: far for key, far in distances.items() if far is not None}
+            if offered:
+                nearest = min(offered, key=lambda key: offered[key])
+                yield path, nearest
+                yield from _project(tree.options[nearest], found, _join(path, nearest))
+        case Mapping():
+            if isinstance(found, Mapping) and _distance(tree, found) is not None:
+                for key, part in tree.items():
+                    if key in found:
+                        yield from _project(part, found[key], _join(path, key))
+        case list():
+            if isinstance(found, list) and len(found) == len(tree):
+                for index, (part, value) in enumerate(zip(tree, found, strict=True)):
+                    yield from _project(part, value, _join(path, index))
+
+
+def _distance(tree: Any, found: Any) -> int | None:
+    """Count the settings in which a value differs from a subtree; None where it is another kind.
+
+    Branches of one `name` (a critic held by a penalty, one by clipped weights) are told apart so.
+    """
+    match tree:
+        case Floats() | Integers():
+            if not isinstance(found, int | float) or isinstance(found, bool):
+                return None
+            return 0 if tree.contains(found) else 1
+        case Choice():
+            parts = (_distance(option, found) for option in tree.options.values())
+            return min((part for part in parts if part is not None), default=None)
+        case Mapping():
+            if not isinstance(found, Mapping):
+                return None
+            if "name" in tree and tree["name"] != found.get("name"):
+                return None
+            parts = [_distance(part, found.get(key)) for key, part in tree.items()]
+            return sum(1 if part is None else part for part in parts)
+        case list():
+            if not isinstance(found, list) or len(found) != len(tree):
+                return None
+            parts = [_distance(*pair) for pair in zip(tree, found, strict=True)]
+            return None if None in parts else sum(part or 0 for part in parts)
+        case _:
+            return 0 if tree == found else None
+
+
+def _networks(experiment: Experiment) -> str:
+    """Write down all that `check` looks at."""
+    data = dump(experiment)
+    freeze = {name: stage["freeze"] for name, stage in data["train"]["stages"].items()}
+    return json.dumps([data["model"], data["data"]["size"], freeze])
+
+
+def _extent(distribution: Distribution) -> str:
+    keys = distribution.extremes if isinstance(distribution, Choice) else distribution
+    return repr(keys)
+
+
+def _stand_in(values: Mapping[str, Any]) -> Suggest:
+    """Answer in a sampler's place: the values given, else the middle."""
+
+    def suggest(name: str, distribution: Distribution) -> Any:
+        return values[name] if name in values else distribution.middle
+
+    return suggest

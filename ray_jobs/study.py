@@ -1,0 +1,169 @@
+"""The Optuna study: the only truth about which trials there are and how they ended."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from colorization.config import ConfigError, dump, parse
+from colorization.experiment import Experiment, read_experiment, recipes
+from space import Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Assignment(NamedTuple):
+    """A trial to be trained."""
+
+    number: int
+    experiment: Experiment
+    resumed: bool  # whether an earlier start of the study left it unfinished
+
+
+class Study:
+    """Asks for experiments and is told the truth about them.
+
+    Attributes of a trial: `experiment` (JSON), `epoch-N` (its scores after the N-th epoch that
+    selects), `reason` (why it was stopped or failed), `epochs` (how far it came).
+    """
+
+    def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
+        """Open or create the study kept in `folder`/optuna.journal.
+
+        Raises ConfigError where it exists with another space: what was found there would mislead
+        the sampler.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+        known = [found for found in storage.get_all_studies() if found.study_name == name]
+        self.space = space
+        self.objective: dict[str, str] = dict(space.search.objective)
+        self._seed, self._trials = seed, trials
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=["minimize" if d == "min" else "maximize" for d in self.objective.values()],
+            sampler=self._sampler(0),
+            load_if_exists=True,
+        )
+        if known:
+            before = self._study.user_attrs.get("space")
+            if before != space.hash:
+                raise ConfigError(
+                    f"study {name!r} in {folder} searches another space or other settings; "
+                    "give this one another --name"
+                )
+        else:
+            self._study.set_user_attr("space", space.hash)
+            for parameters in _first_parameters(space):
+                self._study.enqueue_trial(parameters, skip_if_exists=True)
+        self._left = [t.number for t in self.trials(TrialState.RUNNING)]
+        self._asked: dict[int, Trial] = {}
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """List the trials, of some states or of all but those that only wait in the queue."""
+        wanted = states or tuple(s for s in TrialState if s != TrialState.WAITING)
+        return self._study.get_trials(deepcopy=False, states=wanted)
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be trained, unfinished ones among them."""
+        ended = len(self.trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        return max(0, self._trials - ended)
+
+    def _sampler(self, number: int) -> TPESampler:
+        digest = hashlib.sha256(f"{self._seed}/{number}".encode()).digest()
+        with warnings.catch_warnings():
+            # multivariate, group and constant_liar are what a conditional space searched by
+            # several trials at once needs, and what Optuna still calls experimental.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=max(4, min(10, self._trials // 3)),
+                seed=int.from_bytes(digest[:4]),
+            )
+
+    def next(self) -> Assignment:
+        """Return the next trial: unfinished ones first, then recipes, then what is sampled.
+
+        A seeded sampler repeats its first draws after a restart, hence a seed of its own for each
+        trial.
+        """
+        if self._left:
+            number = self._left.pop(0)
+            frozen = self._study.trials[number]
+            self._asked[number] = Trial(self._study, frozen._trial_id)
+            if stored := frozen.user_attrs.get("experiment"):
+                experiment = parse(Experiment, json.loads(stored), f"trial {number}")
+                return Assignment(number, experiment, resumed=True)
+            trial = self._asked[number]
+        else:
+            self._study.sampler = self._sampler(len(self._study.trials))
+            trial = self._study.ask()
+            self._asked[trial.number] = trial
+        experiment = self.space.sample(trial)
+        trial.set_user_attr("experiment", json.dumps(dump(experiment)))
+        return Assignment(trial.number, experiment, resumed=False)
+
+    def record_epoch(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
+        """Store the scores of a trial's epoch (the N-th that selects, from 1)."""
+        self._asked[number].set_user_attr(f"epoch-{epoch}", dict(scores))
+
+    def epochs(self, number: int) -> dict[int, dict[str, float]]:
+        """Return the stored scores of a trial's epochs."""
+        attributes = self._study.trials[number].user_attrs
+        return {
+            int(key.removeprefix("epoch-")): value
+            for key, value in attributes.items()
+            if key.startswith("epoch-")
+        }
+
+    def selected_scores(self, number: int) -> dict[str, float] | None:
+        """Return the scores of a trial's best epoch (least `against_gray`); None before the first."""
+        epochs = self.epochs(number).values()
+        return min(epochs, key=lambda scores: scores["against_gray"], default=None)
+
+    def complete(self, number: int) -> None:
+        """Tell that a trial was trained to its end."""
+        scores = self.selected_scores(number)
+        if scores is None:
+            self.fail(number, "it ended without a scored epoch")
+            return
+        self._study.tell(number, [scores[name] for name in self.objective])
+
+    def prune(self, number: int, reason: str) -> None:
+        """Tell that a trial was stopped early."""
+        self._asked[number].set_user_attr("reason", reason)
+        self._study.tell(number, state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Tell that a trial failed, and why."""
+        self._asked[number].set_user_attr("reason", reason)
+        self._study.tell(number, state=TrialState.FAIL)
+
+    def set_attribute(self, number: int, key: str, value: Any) -> None:
+        """Store something else about a trial, such as its MLflow run."""
+        self._asked[number].set_user_attr(key, value)
+
+
+def _first_parameters(space: Space) -> list[dict[str, Any]]:
+    known = recipes()
+    found: list[dict[str, Any]] = []
+    for name in space.search.first_trials:
+        if name not in known:
+            raise ConfigError(f"search.first_trials: no recipe {name!r}; {', '.join(known)}")
+        parameters = space.project(read_experiment(name))
+        if parameters and parameters not in found:
+            found.append(parameters)
+    return found

@@ -1,0 +1,215 @@
+"""One study from its settings to its registered winner: what tune.py and train.py have in common."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from colorization import config
+from colorization.config import ConfigError
+from colorization.data import PictureSets, open_data
+from colorization.experiment import Experiment
+from cluster import Shape, at_once, connect, find_running, this_machine, trial_shape
+from console import StudyConsole
+from space import Space
+from tracking import Tracker, default_tracking_uri
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a study is asked to do; flags of the command line end here."""
+
+    space: Space
+    name: str
+    storage: Path
+    workers: int
+    gpus_per_worker: float | None
+    concurrent: int | None
+    promotion: Literal["if-better", "always", "never"]
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Return the study's directory."""
+        return self.storage / "studies" / self.name
+
+    @property
+    def family(self) -> str:
+        """Return the name of the model's family, gan for instance."""
+        return self.space.tree["model"]["name"]
+
+
+def storage_folder(given: str | None) -> Path:
+    """Return where everything is written: `--storage`, else `runs/` at the project's root.
+
+    Raises ConfigError for an address that is no folder.
+    """
+    if given is None:
+        return ROOT / "runs"
+    if given.startswith("file://"):
+        given = given.removeprefix("file://")
+    if "://" in given:
+        raise ConfigError(
+            f"--storage: found {given}; a directory is needed, on a cluster one that all its "
+            "machines share (NFS, or a bucket mounted as one)"
+        )
+    return Path(given).expanduser().absolute()
+
+
+def run(job: Job, console: StudyConsole) -> int:
+    """Train a study's trials, register the winner; return the exit status.
+
+    0: a winner was found (and registered). 1: no trial finished. 130: interrupted. Raises
+    ConfigError before Ray is started for what cannot work.
+    """
+    job.space.validate()
+    experiment = _an_experiment(job.space)
+    sets = open_data(experiment.data)
+    for name in sets.unreadable:
+        console.message(f"left out: {name}")
+    address = find_running()
+    if address is None:
+        nodes = [this_machine()]
+        loaders = experiment.data.loader_workers
+        at_once(nodes, trial_shape(nodes, job.workers, job.gpus_per_worker, loaders), None)
+
+    from study import Study  # Optuna is not needed to find that a setting is wrong
+
+    study = Study(job.folder, job.name, job.space, job.seed, job.space.search.trials)
+    tracker = Tracker(
+        job.folder, default_tracking_uri(job.storage), "colorization", job.name, console.message
+    )
+    signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` sends
+    status: Any = "FAILED"
+    interrupted = False
+    try:
+        nodes = connect(address)
+        shape = trial_shape(
+            nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers
+        )
+        concurrent = at_once(nodes, shape, job.concurrent)
+        tracker.start()
+        tracker.parent(_parent_params(job, shape), {"data": sets.description})
+        where = f"the cluster at {address}" if address else "this machine"
+        console.begin(
+            job.name,
+            f"{len(job.space.parameters())} settings searched; {sets.description}",
+            f"{shape}, {concurrent} at once on {where}",
+            job.space.search.trials,
+        )
+        gray, interrupted = _train_trials(job, study, tracker, console, shape, concurrent)
+        if interrupted:
+            status = "KILLED"
+            return 130
+        code = _finish(job, study, tracker, console, sets, gray)
+        status = "FINISHED" if code == 0 else "FAILED"
+        return code
+    except KeyboardInterrupt:
+        status, interrupted = "KILLED", True
+        return 130
+    finally:
+        tracker.parent_ended(status)
+        tracker.close()
+        if interrupted:
+            console.message(
+                f"interrupted; the same command with --name {job.name} goes on from here"
+            )
+        _shut_down()
+
+
+def _interrupt(*_: object) -> None:
+    """Turn SIGTERM into what Tune ends cleanly on."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _an_experiment(space: Space) -> Experiment:
+    import optuna
+
+    return space.sample(optuna.create_study().ask()) if space.parameters() else space.fixed()
+
+
+def _train_trials(
+    job: Job,
+    study: Any,
+    tracker: Tracker,
+    console: StudyConsole,
+    shape: Shape,
+    concurrent: int,
+) -> tuple[dict[str, float], bool]:
+    """Let Tune train what is left of the study; return leave-gray's scores and if interrupted."""
+    from ray import tune
+
+    from driver import StudyCallback, StudySearcher
+    from stopping import Rungs, StoppingRule
+    from trial import run_trial
+
+    rung = job.space.search.rung
+    rungs = Rungs(rung.grace_period, rung.reduction_factor)
+    for number, epoch, score in study.past_scores(rung.metric):
+        rungs.record(number, epoch, score)
+    rule = StoppingRule(rungs, rung.metric)
+    callback = StudyCallback(study, rule, tracker, console)
+    if study.remaining == 0:
+        console.message("all trials of this study have ended; choosing among them")
+        return callback.gray, False
+    if shape.workers == 1:
+        resources: Mapping[str, float] = {"CPU": shape.cpus_per_worker, "GPU": shape.gpus_per_worker}
+    else:
+        # The trial itself only waits for its workers, which are counted apart from it; were it to
+        # ask for a CPU, trials would starve their own workers.
+        resources = {"CPU": 0, "node:__internal_head__": 0.001}
+    tuner = tune.Tuner(
+        tune.with_resources(run_trial, dict(resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study, job.folder, shape),
+            scheduler=rule,
+            num_samples=study.remaining,
+            max_concurrent_trials=concurrent,
+            reuse_actors=shape.workers == 1,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(job.folder),
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=2),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    return callback.gray, bool(callback.interrupt())
+
+
+def _finish(
+    job: Job,
+    study: Any,
+    tracker: Tracker,
+    console: StudyConsole,
+    sets: PictureSets,
+    gray: Mapping[str, float],
+) -> int:
+    """Choose the winner, write `best.yaml`, register its model, show the ranking."""
+    raise NotImplementedError
+
+
+def _parent_params(job: Job, shape: Shape) -> dict[str, Any]:
+    search = config.flatten(config.dump(job.space.search))
+    return {
+        "model": job.family,
+        "space": job.space.hash,
+        "seed": job.seed,
+        "trial_shape": str(shape),
+        **{f"search.{key}": value for key, value in search.items()},
+    }
+
+
+def _shut_down() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()

@@ -1,0 +1,39 @@
+"""Search the settings of a model family: `python ray_jobs/tune.py --model gan`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import add_study_flags, job_of, run_command, study_name
+from study_job import Job, dry_run, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and run the study; return its exit status."""
+    parser = argparse.ArgumentParser(prog="tune.py", description=__doc__)
+    parser.add_argument("--model", required=True, help="the family: a space in search_spaces/")
+    parser.add_argument("--space", type=Path, help="another search space (search_spaces/MODEL.yaml)")
+    parser.add_argument("--trials", type=int, help="how many experiments (the space's)")
+    parser.add_argument("--concurrent", type=int, help="trials at once (what the cluster holds)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling and of training (0)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print sampled experiments; start nothing"
+    )
+    add_study_flags(parser, "study", "MODEL-TIME")
+    options = parser.parse_intermixed_args(arguments)
+
+    def start() -> Job:
+        from space import Space
+
+        settings = [f"train.seed={options.seed}", *options.settings]
+        if options.trials is not None:
+            settings.append(f"search.trials={options.trials}")
+        space = Space.read(options.space, options.model, settings)
+        return job_of(options, space, study_name(options.name, options.model))
+
+    return run_command(start, dry_run if options.dry_run else run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
