@@ -212,9 +212,11 @@ def _explain(cls: type[Config], data: Mapping[str, Any], fault: ErrorDetails) ->
     keys: list[str] = []
     known: type[Config] | None = cls  # the class whose keys are asked for at this depth
     members: dict[str, type[Config]] = {}
+    union: dict[str, type[Config]] = {}  # of which `known` is one member
     within_names = False
     for part in map(str, fault["loc"]):
         if members and not within_names and part in members and len(members) > 1:
+            union = members
             known, members = members[part], {}  # pydantic puts the union's tag into the place
             continue
         keys.append(part)
@@ -235,6 +237,10 @@ def _explain(cls: type[Config], data: Mapping[str, Any], fault: ErrorDetails) ->
             names = sorted(known.model_fields) if known else []
             near = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
+            others = [name for name, kind in union.items() if keys[-1] in kind.model_fields]
+            if others and known not in map(union.get, others):
+                place = ".".join(keys[:-1])
+                hint = f"it belongs to {' and '.join(others)}: set {place}.name={others[0]} too; "
             return f"{key}: unknown setting; {hint}known here: {', '.join(names)}"
         case "missing":
             return f"{key}: a value is needed"

@@ -301,9 +301,8 @@ def _read_deep_color(image: Image.Image, data: bytes) -> Picture:
     """Decode with cv2, because Pillow reduces RGB to 8 bits."""
     if _tiff_tag(image, 284, (1,)) == (2,):
         raise ValueError("16-bit color in separate planes; save it with interleaved channels")
-    exif = image.getexif()
-    # Pillow's decoding fails on damage without libpng's and libtiff's words on the terminal.
-    image.load()
+    if image.format == "PNG":
+        image.load()  # fails on damage without what cv2's libpng would write on the terminal
     with _global_settings:
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -311,10 +310,12 @@ def _read_deep_color(image: Image.Image, data: bytes) -> Picture:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         finally:
             cv2.utils.logging.setLogLevel(level)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+    if pixels is None:
+        raise ValueError("its data are incomplete or damaged")
+    if pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError(f"{image.mode} of a depth other than 8 or 16 bits")
     if image.format == "PNG":  # cv2 turns TIFF by itself
-        pixels = _orient(pixels, exif.get(ExifTags.Base.Orientation, 1))
+        pixels = _orient(pixels, image.getexif().get(ExifTags.Base.Orientation, 1))
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     return Picture(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
 

@@ -90,7 +90,7 @@ def fit(
     position = Position(**state["position"]) if state else Position()
     gray = state["gray"] if state else validation.leave_gray()
     if ranks.first:
-        _forget_after(run, position.epoch)
+        _mend(run, position)
     barrier(ranks)
 
     stages = list(experiment.train.stages.items())
@@ -145,9 +145,12 @@ def fit(
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
-    """Read a run's `metrics.jsonl`: one mapping an epoch."""
+    """Read a run's `metrics.jsonl`: one mapping an epoch; a line half written is none."""
     path = run / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _save(
@@ -156,20 +159,31 @@ def _save(
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": state["epoch"], "stage": stage, **metrics}) + "\n")
     saved = checkpoint.save(run, state, keep=experiment.train.keep)
-    if state["best_epoch"] is not None:
-        partial = run / "best.json.partial"
-        partial.write_text(json.dumps({"epoch": state["best_epoch"]}))
-        partial.replace(run / "best.json")
+    _write_best(run, state["best_epoch"])
     return saved
 
 
-def _forget_after(run: Path, epoch: int) -> None:
-    """Drop the lines of epochs that will be trained again, so that none is there twice."""
-    lines = [json.dumps(line) + "\n" for line in read_history(run) if line["epoch"] <= epoch]
-    if lines:
-        partial = run / "metrics.jsonl.partial"
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(run / "metrics.jsonl")
+def _write_best(run: Path, epoch: int | None) -> None:
+    if epoch is not None:
+        _replace(run / "best.json", json.dumps({"epoch": epoch}))
+
+
+def _mend(run: Path, position: Position) -> None:
+    """Bring the files beside the checkpoints to what the newest checkpoint knows.
+
+    A run may have been killed between writing the one and the other: the lines of epochs that will
+    be trained again would be there twice.
+    """
+    known = [line for line in read_history(run) if line["epoch"] <= position.epoch]
+    if (run / "metrics.jsonl").exists():
+        _replace(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in known))
+    _write_best(run, position.best_epoch)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _seed(experiment: Experiment, position: Position, ranks: Ranks) -> int:

@@ -45,7 +45,8 @@ def study_name(given: str | None, model: str) -> str:
 def job_of(options: argparse.Namespace, space: "Space", name: str) -> "Job":
     """Turn flags into a job; raises ConfigError for numbers that cannot be."""
     from colorization.config import ConfigError
-    from study_job import Job, storage_folder
+    from storage import storage_folder
+    from study_job import Job
 
     for flag, least in (("workers", 1), ("concurrent", 1), ("gpus_per_worker", 0), ("seed", 0)):
         value = getattr(options, flag)

@@ -151,7 +151,8 @@ def _range(loader: yaml.SafeLoader, node: yaml.Node) -> Floats | Integers:
         "int": "!int [1, 5]",
         "logint": "!logint [8, 64]",
     }[kind]
-    found = loader.construct_sequence(node, deep=True) if _is_sequence(node) else None
+    is_list = isinstance(node, yaml.SequenceNode)
+    found = loader.construct_sequence(node, deep=True) if is_list else None
     if found is None or len(found) != 2 or not all(map(_is_number, found)):
         text = node.value if isinstance(node, yaml.ScalarNode) else found
         raise _fail(loader, node, f"found !{kind} {text}; two numbers are needed: {example}")
@@ -173,14 +174,14 @@ def _range(loader: yaml.SafeLoader, node: yaml.Node) -> Floats | Integers:
 
 def _choice(loader: yaml.SafeLoader, node: yaml.Node) -> Choice:
     if isinstance(node, yaml.MappingNode):
-        labelled = loader.construct_mapping(node, deep=True)
-        pairs = [(key, option, node) for key, option in labelled.items()]
-        for key, _, _ in pairs:
+        pairs: list[tuple[Key, Any, yaml.Node]] = []
+        for key, option in loader.construct_mapping(node, deep=True).items():
             if not isinstance(key, str) or not key or "." in key:
                 raise _fail(
                     loader, node, f"found the label {key!r}; a label is a word without a period"
                 )
-    elif _is_sequence(node):
+            pairs.append((key, option, node))
+    elif isinstance(node, yaml.SequenceNode):
         options = loader.construct_sequence(node, deep=True)
         pairs = [
             (_key(loader, part, option), option, part)
@@ -228,10 +229,6 @@ def _unknown(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     raise _fail(loader, node, f"unknown tag {node.tag}; {hint}known: {', '.join(_TAGS)}")
 
 
-def _is_sequence(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.SequenceNode)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -249,7 +246,7 @@ _TAGS = {
 }
 for _tag, _constructor in _TAGS.items():
     SpaceLoader.add_constructor(_tag, _constructor)
-SpaceLoader.add_constructor(None, _unknown)
+SpaceLoader.add_constructor(None, _unknown)  # pyright: ignore[reportArgumentType]
 # YAML 1.1, which PyYAML follows, wants a period in a float: it reads 1e-5 as a string.
 SpaceLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -8,22 +8,31 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from colorization.config import dump, flatten
 from cluster import Shape
-from console import StudyConsole
+from colorization.config import dump, flatten
+from console import State, StudyConsole
 from stopping import StoppingRule
+from storage import trial_folder
 from study import Study
 from tracking import Tracker
 
 
-class StudySearcher(Searcher):
+class _NeverRestored:
+    """What Tune may pickle into its own snapshot empty: studies do not go on from there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: connections and threads cannot be pickled."""
+        return {}
+
+
+class StudySearcher(_NeverRestored, Searcher):
     """Hands the study's trials to Tune; how they end, the callback tells the study."""
 
     def __init__(self, study: Study, folder: Path, shape: Shape) -> None:
         super().__init__()
         self._study, self._folder, self._shape = study, folder, shape
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
         """Return what `run_trial` needs to know of the next trial."""
         if self._study.remaining == 0:
             return self.FINISHED
@@ -49,19 +58,25 @@ class StudySearcher(Searcher):
         """Do nothing: see save."""
 
 
-class StudyCallback(tune.Callback):
+class StudyCallback(_NeverRestored, tune.Callback):
     """Tells the study, MLflow and the console what happens to the trials."""
 
     def __init__(
-        self, study: Study, rule: StoppingRule, tracker: Tracker, console: StudyConsole
+        self,
+        study: Study,
+        folder: Path,
+        rule: StoppingRule,
+        tracker: Tracker,
+        console: StudyConsole,
     ) -> None:
-        self._study, self._rule = study, rule
+        self._study, self._folder, self._rule = study, folder, rule
         self._tracker, self._console = tracker, console
         self._running: dict[int, float] = {}  # number -> when it started
         self._failed: dict[int, str] = {}
-        self.gray: dict[str, float] = {}
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """Open a trial's MLflow run; a trial that is tried again after a crash comes here twice."""
         number = trial.config["number"]
         if number in self._running:
@@ -71,8 +86,7 @@ class StudyCallback(tune.Callback):
         settings = flatten(trial.config["experiment"])
         tags = {"trial": str(number), "directory": trial.config["directory"]}
         self._tracker.trial_started(number, f"trial-{number:04d}", settings, tags)
-        searched = {key: settings.get(key) for key in self._study.searched(number)}
-        self._console.trial_started(number, searched)
+        self._console.trial_started(number, self._study.parameters(number))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -85,8 +99,8 @@ class StudyCallback(tune.Callback):
         if "scores" not in result:
             return
         scores = result["scores"]
-        if not self.gray:
-            self.gray = result["gray"]
+        if not self._study.gray:
+            self._study.gray = result["gray"]
         if result["epoch"] == 1:
             gray = {f"gray/{name}": value for name, value in result["gray"].items()}
             self._tracker.epoch(number, 0, gray)
@@ -117,19 +131,22 @@ class StudyCallback(tune.Callback):
         else:
             self._end(number, "finished", "")
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """Close a trial that crashed more often than it is tried again."""
         error = trial.get_error()
         lines = str(error).strip().splitlines() if error else []
         number = trial.config["number"]
         self._end(number, "failed", lines[-1] if lines else "its worker died")
 
-    def _end(self, number: int, state: str, reason: str) -> None:
+    def _end(self, number: int, state: State, reason: str) -> None:
         self._running.pop(number, None)
         match state:
             case "finished":
                 self._study.complete(number)
                 status, tags = "FINISHED", {"state": "COMPLETE"}
+                self._tracker.file(number, trial_folder(self._folder, number) / "model", "")
             case "stopped early":
                 self._study.prune(number, reason)
                 status, tags = "KILLED", {"state": "PRUNED", "reason": reason}
@@ -147,8 +164,3 @@ class StudyCallback(tune.Callback):
         for number in left:
             self._end(number, "killed", "interrupted; the same command goes on with it")
         return left
-
-
-def trial_folder(folder: Path, number: int) -> Path:
-    """Return the directory of a trial: all about it hangs on its number in the study."""
-    return folder / f"trial-{number:04d}"

@@ -1,20 +1,22 @@
 """Where MLflow keeps runs, pictures and models, and how its client behaves in these jobs."""
 
-import logging
 import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 # Read when mlflow is imported, hence before it, and hence the other modules import this one first:
-# no telemetry. A request to a server that does not answer ends soon and not after minutes of
-# retries; the tracker's thread tries again.
+# no telemetry, no progress bars and news amid the study's own lines. A request to a server that
+# does not answer ends soon and not after minutes of retries; the tracker's thread tries again.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
 from mlflow import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from colorization.config import ConfigError
 
@@ -48,14 +50,11 @@ def prepare(tracking_uri: str) -> None:
     if scheme != "sqlite":
         return
     _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
-    # Forty lines about its migrations are nothing to the person who waits for a search to start.
-    loud = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    for logger in loud:
-        logger.setLevel(logging.WARNING)
     try:
         MlflowClient(tracking_uri).search_experiments(max_results=1)
-    except mlflow.MlflowException as error:
-        raise ConfigError(f"MLflow cannot use {tracking_uri}: {error.message}") from error
+    except (mlflow.MlflowException, SQLAlchemyError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ConfigError(f"MLflow cannot use {tracking_uri}: {first_line}") from error
 
 
 def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:

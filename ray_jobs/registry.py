@@ -1,5 +1,6 @@
 """A run's model in MLflow's registry: registered, and scored again as it is found there."""
 
+import json
 import os
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+
 from mlflow_store import experiment_id, prepare
 
 # isort: split
@@ -92,6 +94,9 @@ def register(
                 f"Trained and scored on: {data_description}"
             ),
         )
+        # The link from the logged model to its version that MLflow's pages show.
+        versions = json.dumps([{"name": model_name, "version": str(created.version)}])
+        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     return str(created.version)
 
 
@@ -143,13 +148,8 @@ def load_registered(model_uri: str, tracking_uri: str) -> PyFuncModel:
     In this process it computes with the library's code as it is here; the code it carries is for
     processes that have none. Raises MlflowException, and what a model of an older library raises.
     """
-    path = list(sys.path)
-    try:
-        with _tracking(tracking_uri):
-            return mlflow.pyfunc.load_model(model_uri)
-    finally:
-        # MLflow puts the model's code first on the path, for workers started later too.
-        sys.path[:] = path
+    with _tracking(tracking_uri):
+        return mlflow.pyfunc.load_model(model_uri)
 
 
 def score_model(
@@ -193,16 +193,21 @@ def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _tracking(tracking_uri: str) -> Iterator[None]:
-    """Let MLflow's functions work on a store for a while; they know one per process only."""
+    """Let MLflow's functions work on a store for a while; they know one per process only.
+
+    What they change in the process is put back.
+    """
     variable, before = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
-    trackers = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    path = list(sys.path)
+    uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(trackers[0])
-        mlflow.set_registry_uri(trackers[1])
+        mlflow.set_tracking_uri(uri)  # pyright: ignore[reportArgumentType]
+        # Loading a model, also the one just logged, puts its code first on the path: workers
+        # started later would import that.
+        sys.path[:] = path
         # set_tracking_uri writes it, and default_tracking_uri would take it for the user's wish.
         if before is None:
             os.environ.pop(variable, None)

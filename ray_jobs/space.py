@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from optuna.trial import BaseTrial
 
 from colorization.config import ConfigError, dump, flatten, parse
-from colorization.experiment import SPEED_ONLY, Experiment, check
+from colorization.experiment import SPEED_ONLY, Experiment, check, read_experiment
 from distributions import Choice, Distribution, Floats, Integers, Key, read_tagged
 from search_config import SearchConfig
 from space_edits import override, parse_tagged_overrides
@@ -66,6 +66,26 @@ class Space:
         """
         return self._experiment(lambda name, distribution: distribution.suggest(trial, name))
 
+    def fixed(self) -> Experiment:
+        """Return the one experiment of a space without distributions; else one from its middle.
+
+        Raises ConfigError where it is not legal.
+        """
+        return self._experiment(_stand_in({}))
+
+    def typical(self) -> Experiment:
+        """Return the experiment in the middle of its ranges, with each choice's first option."""
+        return self._experiment(_stand_in({}))
+
+    def first_parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters of the trials that come first: the recipes', each once."""
+        found: list[dict[str, Any]] = []
+        for recipe in self.search.first_trials:
+            parameters = self.project(read_experiment(recipe))
+            if parameters and parameters not in found:
+                found.append(parameters)
+        return found
+
     def parameters(self) -> dict[str, Distribution]:
         """Name everything that is searched and its distribution."""
         return {found.name: found.distribution for found in _walk(self.tree, "", {})}
@@ -98,7 +118,7 @@ class Space:
         return dict(_project(self.tree, dump(experiment), ""))
 
     def compatible(self, parameters: Mapping[str, Any]) -> bool:
-        """Tell whether the parameters of a trial, from another study, are a sample of this space."""
+        """Tell whether a trial's parameters, from another study, are a sample of this space."""
         asked: set[str] = set()
 
         def stored(name: str, distribution: Distribution) -> Any:
@@ -133,11 +153,12 @@ class Space:
 
     def _require_model(self, model: str) -> None:
         part = self.tree.get("model")
-        options = part.options.values() if isinstance(part, Choice) else [part]
-        names = [option.get("name") for option in options if isinstance(option, Mapping)]
-        if names != [model]:
-            found = ", ".join(map(str, names)) or "none"
-            raise ConfigError(f"{self.origin}: model.name: found {found}; --model asks for {model}")
+        found = part.get("name") if isinstance(part, Mapping) else part
+        if found != model:
+            raise ConfigError(
+                f"{self.origin}: model.name: found {found}; {model} is asked for, and one study "
+                "searches one family"
+            )
 
     def _probes(self) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield parameter values that reach every option and both ends of every range, one at a
@@ -294,6 +315,6 @@ def _stand_in(values: Mapping[str, Any]) -> Suggest:
     """Answer in a sampler's place: the values given, else the middle."""
 
     def suggest(name: str, distribution: Distribution) -> Any:
-        return values[name] if name in values else distribution.middle
+        return values.get(name, distribution.middle)
 
     return suggest

@@ -61,11 +61,11 @@ class StoppingRule(FIFOScheduler):
         self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]
     ) -> str:
         """Decide after an epoch; epochs of stages that do not select carry no `selecting_epoch`."""
-        epoch, score = result.get("selecting_epoch"), result.get(self._rung_metric)
+        epoch = result.get("selecting_epoch")
         number = trial.config["number"]
-        if epoch is None or score is None or epoch >= trial.config["epochs"]:
+        if epoch is None or epoch >= trial.config["epochs"]:
             return self.CONTINUE
-        reason = self._rungs.record(number, epoch, score)
+        reason = self._rungs.record(number, epoch, result[f"scores/{self._rung_metric}"])
         if reason is None:
             return self.CONTINUE
         self.stopped[number] = reason

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from colorization.config import ConfigError, dump, parse
-from colorization.experiment import Experiment, read_experiment, recipes
+from colorization.experiment import Experiment
 from space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -64,7 +64,7 @@ class Study:
                 )
         else:
             self._study.set_user_attr("space", space.hash)
-            for parameters in _first_parameters(space):
+            for parameters in space.first_parameters():
                 self._study.enqueue_trial(parameters, skip_if_exists=True)
         self._left = [t.number for t in self.trials(TrialState.RUNNING)]
         self._asked: dict[int, Trial] = {}
@@ -104,9 +104,8 @@ class Study:
             number = self._left.pop(0)
             frozen = self._study.trials[number]
             self._asked[number] = Trial(self._study, frozen._trial_id)
-            if stored := frozen.user_attrs.get("experiment"):
-                experiment = parse(Experiment, json.loads(stored), f"trial {number}")
-                return Assignment(number, experiment, resumed=True)
+            if "experiment" in frozen.user_attrs:
+                return Assignment(number, self.experiment(number), resumed=True)
             trial = self._asked[number]
         else:
             self._study.sampler = self._sampler(len(self._study.trials))
@@ -130,9 +129,35 @@ class Study:
         }
 
     def selected_scores(self, number: int) -> dict[str, float] | None:
-        """Return the scores of a trial's best epoch (least `against_gray`); None before the first."""
+        """Return the scores of a trial's best epoch (least `against_gray`), if it has any."""
         epochs = self.epochs(number).values()
         return min(epochs, key=lambda scores: scores["against_gray"], default=None)
+
+    @property
+    def gray(self) -> dict[str, float]:
+        """Leave-gray's scores on the validation pictures; empty before the first epoch."""
+        return self._study.user_attrs.get("gray", {})
+
+    @gray.setter
+    def gray(self, scores: Mapping[str, float]) -> None:
+        self._study.set_user_attr("gray", dict(scores))
+
+    def experiment(self, number: int) -> Experiment:
+        """Return the experiment of a trial."""
+        stored = self._study.trials[number].user_attrs["experiment"]
+        return parse(Experiment, json.loads(stored), f"trial {number}")
+
+    def parameters(self, number: int) -> dict[str, Any]:
+        """Return what was drawn for a trial."""
+        return self._study.trials[number].params
+
+    def past_scores(self, name: str) -> list[tuple[int, int, float]]:
+        """List (trial, epoch, score) of all epochs so far, in the order of the trials."""
+        return [
+            (trial.number, epoch, scores[name])
+            for trial in self.trials()
+            for epoch, scores in sorted(self.epochs(trial.number).items())
+        ]
 
     def complete(self, number: int) -> None:
         """Tell that a trial was trained to its end."""
@@ -155,15 +180,3 @@ class Study:
     def set_attribute(self, number: int, key: str, value: Any) -> None:
         """Store something else about a trial, such as its MLflow run."""
         self._asked[number].set_user_attr(key, value)
-
-
-def _first_parameters(space: Space) -> list[dict[str, Any]]:
-    known = recipes()
-    found: list[dict[str, Any]] = []
-    for name in space.search.first_trials:
-        if name not in known:
-            raise ConfigError(f"search.first_trials: no recipe {name!r}; {', '.join(known)}")
-        parameters = space.project(read_experiment(name))
-        if parameters and parameters not in found:
-            found.append(parameters)
-    return found

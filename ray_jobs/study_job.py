@@ -1,25 +1,23 @@
-"""One study from its settings to its registered winner: what tune.py and train.py have in common."""
+"""One study from its settings to its registered winner: what tune.py and train.py share."""
 
-import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from colorization import config
-from colorization.config import ConfigError
-from colorization.data import PictureSets, open_data
-from colorization.experiment import Experiment
 from cluster import Shape, at_once, connect, find_running, this_machine, trial_shape
+from colorization import config
+from colorization.data import open_data
 from console import StudyConsole
 from space import Space
+from storage import trial_folder
 from tracking import Tracker, default_tracking_uri
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from study import Study
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,6 @@ class Job:
         return self.space.tree["model"]["name"]
 
 
-def storage_folder(given: str | None) -> Path:
-    """Return where everything is written: `--storage`, else `runs/` at the project's root.
-
-    Raises ConfigError for an address that is no folder.
-    """
-    if given is None:
-        return ROOT / "runs"
-    if given.startswith("file://"):
-        given = given.removeprefix("file://")
-    if "://" in given:
-        raise ConfigError(
-            f"--storage: found {given}; a directory is needed, on a cluster one that all its "
-            "machines share (NFS, or a bucket mounted as one)"
-        )
-    return Path(given).expanduser().absolute()
-
-
 def run(job: Job, console: StudyConsole) -> int:
     """Train a study's trials, register the winner; return the exit status.
 
@@ -70,7 +51,7 @@ def run(job: Job, console: StudyConsole) -> int:
     ConfigError before Ray is started for what cannot work.
     """
     job.space.validate()
-    experiment = _an_experiment(job.space)
+    experiment = job.space.typical()
     sets = open_data(experiment.data)
     for name in sets.unreadable:
         console.message(f"left out: {name}")
@@ -80,7 +61,8 @@ def run(job: Job, console: StudyConsole) -> int:
         loaders = experiment.data.loader_workers
         at_once(nodes, trial_shape(nodes, job.workers, job.gpus_per_worker, loaders), None)
 
-    from study import Study  # Optuna is not needed to find that a setting is wrong
+    from handover import hand_over
+    from study import Study
 
     study = Study(job.folder, job.name, job.space, job.seed, job.space.search.trials)
     tracker = Tracker(
@@ -91,9 +73,7 @@ def run(job: Job, console: StudyConsole) -> int:
     interrupted = False
     try:
         nodes = connect(address)
-        shape = trial_shape(
-            nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers
-        )
+        shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
         concurrent = at_once(nodes, shape, job.concurrent)
         tracker.start()
         tracker.parent(_parent_params(job, shape), {"data": sets.description})
@@ -104,13 +84,13 @@ def run(job: Job, console: StudyConsole) -> int:
             f"{shape}, {concurrent} at once on {where}",
             job.space.search.trials,
         )
-        gray, interrupted = _train_trials(job, study, tracker, console, shape, concurrent)
+        interrupted = _train_trials(job, study, tracker, console, shape, concurrent)
         if interrupted:
             status = "KILLED"
             return 130
-        code = _finish(job, study, tracker, console, sets, gray)
-        status = "FINISHED" if code == 0 else "FAILED"
-        return code
+        done = hand_over(job, study, tracker, console, sets)
+        status = "FINISHED" if done else "FAILED"
+        return 0 if done else 1
     except KeyboardInterrupt:
         status, interrupted = "KILLED", True
         return 130
@@ -124,26 +104,52 @@ def run(job: Job, console: StudyConsole) -> int:
         _shut_down()
 
 
+def dry_run(job: Job, console: StudyConsole) -> int:
+    """Print what a study would do: sampled experiments, a trial's shape, how many at once."""
+    import optuna
+
+    job.space.validate()
+    experiment = job.space.typical()
+    sets = open_data(experiment.data)
+    address = find_running()
+    nodes = connect(address) if address else [this_machine()]
+    shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
+    concurrent = at_once(nodes, shape, job.concurrent)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=job.seed))
+    for parameters in job.space.first_parameters():
+        study.enqueue_trial(parameters)
+    for name, distribution in job.space.parameters().items():
+        console.message(f"{name}: {distribution}")
+    for number in range(job.space.search.trials):
+        trial = study.ask()
+        sampled = job.space.sample(trial)
+        values = ", ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+        console.message(f"trial {number} ({sampled.hash}): {values}")
+    console.message(f"data: {sets.description}")
+    console.message(f"a trial: {shape}; {concurrent} of {job.space.search.trials} run at once")
+    console.message("nothing was started")
+    _shut_down()
+    return 0
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _interrupt(*_: object) -> None:
     """Turn SIGTERM into what Tune ends cleanly on."""
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _an_experiment(space: Space) -> Experiment:
-    import optuna
-
-    return space.sample(optuna.create_study().ask()) if space.parameters() else space.fixed()
-
-
 def _train_trials(
     job: Job,
-    study: Any,
+    study: "Study",
     tracker: Tracker,
     console: StudyConsole,
     shape: Shape,
     concurrent: int,
-) -> tuple[dict[str, float], bool]:
-    """Let Tune train what is left of the study; return leave-gray's scores and if interrupted."""
+) -> bool:
+    """Let Tune train what is left of the study; tell whether it was interrupted."""
     from ray import tune
 
     from driver import StudyCallback, StudySearcher
@@ -155,12 +161,15 @@ def _train_trials(
     for number, epoch, score in study.past_scores(rung.metric):
         rungs.record(number, epoch, score)
     rule = StoppingRule(rungs, rung.metric)
-    callback = StudyCallback(study, rule, tracker, console)
+    callback = StudyCallback(study, job.folder, rule, tracker, console)
     if study.remaining == 0:
         console.message("all trials of this study have ended; choosing among them")
-        return callback.gray, False
+        return False
     if shape.workers == 1:
-        resources: Mapping[str, float] = {"CPU": shape.cpus_per_worker, "GPU": shape.gpus_per_worker}
+        resources: Mapping[str, float] = {
+            "CPU": shape.cpus_per_worker,
+            "GPU": shape.gpus_per_worker,
+        }
     else:
         # The trial itself only waits for its workers, which are counted apart from it; were it to
         # ask for a CPU, trials would starve their own workers.
@@ -173,6 +182,9 @@ def _train_trials(
             num_samples=study.remaining,
             max_concurrent_trials=concurrent,
             reuse_actors=shape.workers == 1,
+            trial_dirname_creator=lambda trial: (
+                trial_folder(job.folder, trial.config["number"]).name
+            ),
         ),
         run_config=tune.RunConfig(
             name="ray",
@@ -183,19 +195,7 @@ def _train_trials(
         ),
     )
     tuner.fit()
-    return callback.gray, bool(callback.interrupt())
-
-
-def _finish(
-    job: Job,
-    study: Any,
-    tracker: Tracker,
-    console: StudyConsole,
-    sets: PictureSets,
-    gray: Mapping[str, float],
-) -> int:
-    """Choose the winner, write `best.yaml`, register its model, show the ranking."""
-    raise NotImplementedError
+    return bool(callback.interrupt())
 
 
 def _parent_params(job: Job, shape: Shape) -> dict[str, Any]:

@@ -29,7 +29,6 @@ def run_trial(config: dict[str, Any]) -> None:
         with _log_file(config):
             _fit(config, tune.report, None)
         return
-    import ray.train
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback

@@ -13,7 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and run the study; return its exit status."""
     parser = argparse.ArgumentParser(prog="tune.py", description=__doc__)
     parser.add_argument("--model", required=True, help="the family: a space in search_spaces/")
-    parser.add_argument("--space", type=Path, help="another search space (search_spaces/MODEL.yaml)")
+    parser.add_argument(
+        "--space", type=Path, help="another search space (search_spaces/MODEL.yaml)"
+    )
     parser.add_argument("--trials", type=int, help="how many experiments (the space's)")
     parser.add_argument("--concurrent", type=int, help="trials at once (what the cluster holds)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling and of training (0)")

@@ -29,6 +29,7 @@ class Fitted(NamedTuple):
 
     states: list[dict[str, Any]]  # StageRun.state() after each epoch
     scores: list[dict[str, float]]  # as reported on this rank, epoch by epoch
+    gray: dict[str, float]  # leave-gray's scores, as reported on this rank
     diverged: str | None
 
 
@@ -104,18 +105,19 @@ def _serve(rank: int, size: int, rendezvous: Path, connection: Connection) -> No
 
 
 def penalty_gradients(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
-    """Return the gradients that a gradient penalty on this rank's share of pictures gives."""
+    """Return the gradients that a critic's turn on this rank's share of pictures gives."""
     ranks = current_ranks("cpu")
     network = replicate(share_batch_statistics(network.train(), ranks), ranks)
     share = pictures.chunk(ranks.size)[ranks.rank]
-    gradient_penalty(network, share, share).backward()  # between equals: nothing is drawn
+    penalty = gradient_penalty(network, share, share)  # between equals: nothing is drawn
+    (network(share).mean() + penalty).backward()
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def fit(experiment: Experiment, run: Path) -> Fitted:
-    """Train, and keep what only this process sees."""
+def fit(experiment: Experiment, run: Path, stop_after: int | None = None) -> Fitted:
+    """Train, and keep what only this process sees; `stop_after` an epoch somebody hits Ctrl-C."""
     states: list[dict[str, Any]] = []
-    scores: list[dict[str, float]] = []
+    reports: list[training.Report] = []
 
     class Watched(StageRun):
         def state(self) -> dict[str, Any]:
@@ -123,10 +125,18 @@ def fit(experiment: Experiment, run: Path) -> Fitted:
             states.append(copy.deepcopy(state))
             return state
 
+    def report(news: training.Report) -> None:
+        reports.append(news)
+        if news.epoch == stop_after:
+            raise KeyboardInterrupt
+
     diverged = None
     with mock.patch.object(training, "StageRun", Watched):
         try:
-            training.fit(experiment, run, report=lambda report: scores.append(report.metrics))
+            training.fit(experiment, run, report=report)
         except Diverged as error:
             diverged = str(error)
-    return Fitted(states, scores, diverged)
+        except KeyboardInterrupt:
+            assert stop_after is not None
+    gray = reports[-1].gray if reports else {}
+    return Fitted(states, [news.metrics for news in reports], gray, diverged)

@@ -7,19 +7,22 @@ least 3x3 pixels at the U-Net's bottom), so that a tolerance of 1e-5 is twenty t
 one step.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rank_pool
 import torch
-from conftest import Tiny
 from rank_pool import Fitted, RankPool
 from torch import Tensor, nn
 
+from colorization import checkpoint
+from colorization.distributed import current_ranks, replicate, share_batch_statistics
 from colorization.experiment import Experiment
 from colorization.models.discriminators import PatchConfig
 
+Make = Callable[..., Experiment]
 BATCH_NORM = ("model.generator.normalization=batch", "model.discriminator.normalization=batch")
 COMPARABLE = ("data.size=48", "model.lambda_l1=1", "train.ema=0.9")
 
@@ -64,7 +67,7 @@ def compare(experiment: Experiment, pool: RankPool, folder: Path) -> tuple[Fitte
     ],
 )
 def test_ranks_end_with_identical_weights_buffers_averages_and_moments(
-    settings: tuple[str, ...], tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    settings: tuple[str, ...], tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
     first, second = two_ranks.run(rank_pool.fit, tiny(*settings, "train.ema=0.9"), tmp_path)
     assert len(first.states) == 3
@@ -72,7 +75,7 @@ def test_ranks_end_with_identical_weights_buffers_averages_and_moments(
 
 
 def test_ranks_report_the_same_scores_to_their_callers(
-    tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
     first, second = two_ranks.run(rank_pool.fit, tiny(), tmp_path)
     speed = {"seconds", "pictures_per_second"}
@@ -83,7 +86,7 @@ def test_ranks_report_the_same_scores_to_their_callers(
 
 
 def test_two_ranks_and_one_process_agree_over_a_head_start_a_freeze_and_a_thaw(
-    tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
     experiment = tiny(*COMPARABLE, stages=FREEZE_THEN_THAW)
     two, one = compare(experiment, two_ranks, tmp_path)
@@ -102,19 +105,21 @@ def test_two_ranks_and_one_process_agree_over_a_head_start_a_freeze_and_a_thaw(
 
 
 def test_two_ranks_and_one_process_get_the_same_validation_scores(
-    tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
     # 7 pictures: the ranks' shares are unequal.
     experiment = tiny(*COMPARABLE, "data.source.scoring_crops=7", "train.learning_rate=1e-5")
     two, one = compare(experiment, two_ranks, tmp_path)
-    ours, theirs = one.scores[-1], two.scores[-1]
-    assert ours["pictures"] == theirs["pictures"] == 7
-    for name in ours.keys() - {"seconds", "pictures_per_second"}:
-        assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
+    assert one.gray["pictures"] == two.gray["pictures"] == 7
+    assert one.gray == pytest.approx(two.gray, rel=1e-9)
+    for ours, theirs in zip(one.scores, two.scores, strict=True):
+        for name in one.gray:
+            # Round-off in weights moves some rendered values to the next of 256 levels.
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-3), name
 
 
 def test_with_batch_norm_two_ranks_share_statistics_and_agree_with_one_process(
-    tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
     experiment = tiny(*COMPARABLE, *BATCH_NORM, stages=FREEZE_THEN_THAW)
     two, one = compare(experiment, two_ranks, tmp_path)
@@ -130,7 +135,7 @@ def test_the_gradient_penalty_of_a_critic_with_batch_norm_sees_the_global_batch(
     pictures = torch.randn(4, 3, 16, 16)
     reference = PatchConfig(width=4, layers=1, normalization="batch").build(3)
     reference.load_state_dict(critic.state_dict())
-    (expected,) = [rank_pool.penalty_gradients(reference, pictures)]
+    expected = rank_pool.penalty_gradients(reference, pictures)
     for found in two_ranks.run(rank_pool.penalty_gradients, critic, pictures):
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
@@ -138,18 +143,22 @@ def test_the_gradient_penalty_of_a_critic_with_batch_norm_sees_the_global_batch(
 
 
 def test_a_loss_that_is_not_finite_ends_both_ranks_with_the_same_message(
-    tiny: Tiny, two_ranks: RankPool, tmp_path: Path
+    tiny: Make, two_ranks: RankPool, tmp_path: Path
 ) -> None:
-    experiment = tiny("model.adversarial.name=wasserstein", "train.learning_rate=1")
-    broken = experiment.model_copy()
-    first, second = two_ranks.run(rank_pool.fit, broken, tmp_path)
+    experiment = tiny()
+    two_ranks.run(rank_pool.fit, experiment, tmp_path, 1)
+    newest = checkpoint.latest(tmp_path)
+    assert newest
+    state = checkpoint.load(newest)
+    state["model"]["discriminator.0.weight"][0] = torch.nan
+    torch.save(state, newest / "state.pt")
+    first, second = two_ranks.run(rank_pool.fit, experiment, tmp_path)
     assert first.diverged
     assert first.diverged == second.diverged
+    assert "adversarial of the discriminator is nan" in first.diverged
 
 
 def test_without_a_group_a_network_is_left_as_it_is() -> None:
-    from colorization.distributed import current_ranks, replicate, share_batch_statistics
-
     ranks = current_ranks("cpu")
     assert (ranks.rank, ranks.size, ranks.first) == (0, 1, True)
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))

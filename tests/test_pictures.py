@@ -292,7 +292,7 @@ def test_a_truncated_picture_is_unreadable_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_truncated_16_bit_picture_is_unreadable_and_prints_nothing(
+def test_truncated_and_damaged_16_bit_pictures_print_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 65536, (40, 56, 3), dtype=np.uint16)
@@ -301,6 +301,10 @@ def test_a_truncated_16_bit_picture_is_unreadable_and_prints_nothing(
     for data in (*whole, png(2, noise, turned)):
         with pytest.raises(UnreadablePicture):
             read_picture(data[: len(data) // 2])
+        middle = len(data) // 2
+        damaged = data[:middle] + bytes(200) + data[middle + 200 :]
+        with contextlib.suppress(UnreadablePicture):  # TIFF without compression has no checksum
+            read_picture(damaged)
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -29,7 +30,7 @@ def load_pretrained(weights: WeightsEnum) -> dict[str, Any]:
             f"and cannot be downloaded ({error}): put the file {file} into {folder}, or set "
             "pretrained=false"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, UnpicklingError, EOFError) as error:
         raise ConfigError(f"the pretrained weights {folder / file} are damaged: {error}") from error
     finally:
         socket.setdefaulttimeout(patience)

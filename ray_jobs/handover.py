@@ -1,0 +1,166 @@
+"""From finished trials to the winner in the registry, and to what the person types next."""
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from optuna.trial import TrialState
+
+from colorization import config
+from colorization.config import ConfigError
+from colorization.data import PictureSets
+from colorization.distributed import Ranks
+from colorization.evaluation import Evaluation
+from colorization.experiment import Experiment, read_experiment
+from colorization.export import load_run
+from console import Ranked, StudyConsole
+from promotion import promote
+from registry import register, score_model
+from storage import DEFAULT, trial_folder
+from study import Study
+from tracking import Tracker
+from winner import Candidate, pareto_front, winner
+
+if TYPE_CHECKING:
+    from study_job import Job
+
+log = logging.getLogger(__name__)
+
+
+def hand_over(
+    job: "Job", study: Study, tracker: Tracker, console: StudyConsole, sets: PictureSets
+) -> bool:
+    """Choose the winner, write `best.yaml`, register its model, show the ranking.
+
+    Returns whether there is a winner and it was registered; the console says why not.
+    """
+    objective = study.objective
+    finished = [
+        Candidate(trial.number, tuple(trial.values)) for trial in study.trials(TrialState.COMPLETE)
+    ]
+    if not finished:
+        console.message("no trial was trained to its end: nothing to choose from")
+        return False
+    best = winner(finished, objective, study.gray).number
+    experiment = study.experiment(best)
+    best_file = job.folder / "best.yaml"
+    best_file.write_text(_best_yaml(job, best, experiment), encoding="utf-8")
+    tracker.file(None, best_file, "")
+    version = None
+    try:
+        version = _register(job, study, tracker, console, best, experiment, sets)
+    # Clients and servers of registries raise what they like. Nothing is lost: the winner lies on
+    # disk, and the same command tries again.
+    except Exception as error:
+        log.debug("registering failed", exc_info=error)
+        console.message(
+            f"registering failed ({type(error).__name__}: {error}); the same command with "
+            f"--name {job.name} tries again"
+        )
+    front = {candidate.number for candidate in pareto_front(finished, list(objective.values()))}
+    rows = [Ranked(None, 1.0, {name: study.gray[name] for name in objective if name in study.gray})]
+    for candidate in finished:
+        scores = study.selected_scores(candidate.number) or {}
+        rows.append(
+            Ranked(
+                candidate.number,
+                scores["against_gray"],
+                dict(zip(objective, candidate.values, strict=True)),
+                on_front=candidate.number in front,
+                winner=candidate.number == best,
+            )
+        )
+    console.finish(rows, study.parameters(best), _next_commands(job, best, best_file))
+    return version is not None
+
+
+def _next_commands(job: "Job", best: int, best_file: Path) -> list[tuple[str, str]]:
+    """Say what a person is likely to want now, as commands to copy."""
+    here = Path.cwd()
+
+    def short(path: Path) -> str:
+        return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+    python = short(Path(sys.executable))
+    scripts = Path(__file__).parent
+    storage = "" if job.storage == DEFAULT else f" --storage {short(job.storage)}"
+    longer = " ".join(
+        f"train.stages.{name}.epochs={10 * stage.epochs}"
+        for name, stage in read_experiment(str(best_file)).train.stages.items()
+        if stage.select and stage.epochs
+    )
+    run = short(trial_folder(job.folder, best))
+    return [
+        ("see the runs in MLflow", f"{python} {short(scripts / 'ui.py')}{storage}"),
+        (
+            "colorize pictures",
+            f"{python} -m colorization colorize {run} PICTURE_OR_FOLDER -o colorized",
+        ),
+        (
+            "train the winner longer",
+            f"{python} {short(scripts / 'train.py')} {short(best_file)} {longer}{storage}",
+        ),
+    ]
+
+
+def _best_yaml(job: "Job", number: int, experiment: Experiment) -> str:
+    """Write the winner's experiment so that train.py takes it as it is."""
+    head = f"# The winner of study {job.name}: trial {number}.\n"
+    return head + config.to_yaml({"experiment": config.dump(experiment)})
+
+
+def _register(
+    job: "Job",
+    study: Study,
+    tracker: Tracker,
+    console: StudyConsole,
+    number: int,
+    experiment: Experiment,
+    sets: PictureSets,
+) -> str:
+    """Register a trial's model with its test scores, which no trial has read."""
+    folder = trial_folder(job.folder, number)
+    scores = study.selected_scores(number)
+    assert scores is not None  # a complete trial has scored epochs
+    model, _ = load_run(folder)
+    test = Evaluation(experiment, sets.test, Ranks(0, 1, torch.device("cpu")), perceptual=True)
+    test_gray = test.leave_gray()
+    test_scores = test.scores(model, test_gray)
+    name = f"colorizer-{job.family}"
+    version = register(
+        folder,
+        model_name=name,
+        tracking_uri=tracker.tracking_uri,
+        run_id=_run_id(tracker, number),
+        scores=scores,
+        test_scores=test_scores,
+        gray=study.gray,
+        test_gray=test_gray,
+        data_description=sets.description,
+        tags={"study": job.name, "trial": str(number), "experiment": experiment.hash},
+    )
+    decision = promote(
+        name,
+        version,
+        job.promotion,
+        lambda loaded: score_model(loaded, experiment, sets.test),
+        tracking_uri=tracker.tracking_uri,
+        margin=job.space.search.promotion_margin,
+    )
+    console.message(f"{name} version {version}: {decision.reason}")
+    tracker.parent_metrics({f"test/{key}": value for key, value in test_scores.items()})
+    return version
+
+
+def _run_id(tracker: Tracker, number: int, patience: float = 60.0) -> str:
+    """Wait until MLflow has the trial's run, which the tracker's thread opens."""
+    deadline = time.monotonic() + patience
+    while (run_id := tracker.run_id(number)) is None:
+        if time.monotonic() > deadline:
+            raise ConfigError(f"MLflow at {tracker.tracking_uri} has no run of trial {number} yet")
+        time.sleep(0.1)
+    return run_id
