@@ -14,7 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from colorization.doctor import missing_libraries
 
-    if faults := missing_libraries():
+    everything = ("cv2", "torch", "torchvision")
+    if faults := missing_libraries(everything if options.command == "doctor" else ("cv2",)):
         print("\n".join(faults), file=sys.stderr)
         return 1
     if options.command == "doctor":

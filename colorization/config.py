@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 
 class Config(BaseModel):
-    """A part of an experiment: frozen, no unknown keys, no NaN or infinity, defaults checked too."""
+    """A part of an experiment: frozen, no unknown keys, no NaN, defaults checked too."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -161,7 +161,8 @@ class _CPUSyncBatchNorm(nn.BatchNorm2d):
         mean, square = _SumOverRanks.apply(shares) / count  # pyright: ignore[reportGeneralTypeIssues]
         variance = square - mean.square()
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
+            assert self.running_mean is not None
+            assert self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
             momentum = 0.1 if self.momentum is None else self.momentum

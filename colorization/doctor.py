@@ -2,8 +2,9 @@
 
 import importlib
 import re
+from collections.abc import Sequence
 
-# Shared libraries that wheels expect of the system, and the packages of Debian and Fedora with them.
+# Shared libraries that wheels expect of the system; who brings them in Debian and in Fedora.
 _PACKAGES = {
     "libGL.so": ("libgl1", "mesa-libGL"),
     "libgthread-2.0.so": ("libglib2.0-0", "glib2"),
@@ -13,10 +14,10 @@ _PACKAGES = {
 }
 
 
-def missing_libraries() -> list[str]:
+def missing_libraries(modules: Sequence[str] = ("cv2",)) -> list[str]:
     """Import what rests on system libraries; return a sentence for each that cannot be."""
     faults: list[str] = []
-    for module in ("cv2", "torch", "torchvision"):
+    for module in modules:
         try:
             importlib.import_module(module)
         except ImportError as error:
@@ -27,8 +28,8 @@ def missing_libraries() -> list[str]:
 def explain(module: str, error: str) -> str:
     """Turn an import error into what is to be installed.
 
-    >>> explain("cv2", "libGL.so.1: cannot open shared object file: No such file or directory")
-    'cv2 needs libGL.so.1: apt-get install libgl1 (Debian, Ubuntu) or dnf install mesa-libGL (Fedora)'
+    "libGL.so.1: cannot open shared object file" becomes "cv2 needs libGL.so.1: apt-get install
+    libgl1 (Debian, Ubuntu) or dnf install mesa-libGL (Fedora)".
     """
     found = re.match(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object", error)
     if found is None:

@@ -61,7 +61,8 @@ class AveragedWeights:
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from another's `state_dict`."""
         averages, updates = state["averages"], state["updates"]
-        assert isinstance(averages, dict) and isinstance(updates, int)
+        assert isinstance(averages, dict)
+        assert isinstance(updates, int)
         self.updates = updates
         _copy(averages, self._averages)
 

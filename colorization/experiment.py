@@ -124,7 +124,7 @@ class Experiment(Config):
 
     def at(self, stage: str) -> "Experiment":
         """Return the experiment as a stage sees it, with the stage's changes made."""
-        changes = self.train.stages[stage].change
+        changes = config.flatten(self.train.stages[stage].change)
         data = config.dump(self)
         for part in data["train"]["stages"].values():
             part["change"] = {}
@@ -151,7 +151,7 @@ class Experiment(Config):
 
 def _check_change(name: str, change: Mapping[str, Any]) -> None:
     fixed = ("train.stages", "train.seed", "train.keep", "model.name", "data.size")
-    for key in change:
+    for key in config.flatten(change):
         if any(key == other or key.startswith(f"{other}.") for other in fixed):
             raise ValueError(f"train.stages.{name}.change: {key} cannot change within a run")
 
@@ -190,14 +190,20 @@ def build_model(experiment: Experiment) -> Colorizer:
 def check(experiment: Experiment) -> dict[str, int]:
     """Check what needs the networks, before anything costly; return each player's parameters.
 
-    Raises ConfigError for a frozen part that does not exist and for pretrained weights that are
-    not to be had.
+    Raises ConfigError for a frozen part that does not exist, for a stage that changes the shape of
+    the networks and for pretrained weights that are not to be had.
     """
     for weights in experiment.model.weights():
         load_pretrained(weights)
     model = outline(experiment)
     names = {name for name, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
+    shapes = _shapes(model)
     for stage_name, stage in experiment.train.stages.items():
+        if stage.change and _shapes(outline(experiment.at(stage_name))) != shapes:
+            raise ConfigError(
+                f"train.stages.{stage_name}.change: {', '.join(config.flatten(stage.change))}: "
+                "the networks would have other weights; these cannot change within a run"
+            )
         for part in stage.freeze:
             if part not in names:
                 inside = sorted(n for n in names if n.count(".") <= 1 and n)
@@ -206,6 +212,10 @@ def check(experiment: Experiment) -> dict[str, int]:
                     f"{', '.join(inside)}"
                 )
     return {player: count_parameters(model.get_submodule(player)) for player in model.players}
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def outline(experiment: Experiment) -> Colorizer:

@@ -20,7 +20,7 @@ def bce_discriminator(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Ten
 
 
 def bce_generator(fake: Tensor) -> Tensor:
-    """Non-saturating loss: cross entropy of the fakes' logits against 1 (Goodfellow et al. 2014)."""
+    """Non-saturating loss: cross entropy of fakes' logits against 1 (Goodfellow et al. 2014)."""
     return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
 
 

@@ -68,6 +68,6 @@ def freeze(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
 
 
 def clip_gradients(optimizer: AdamW, largest: float) -> torch.Tensor:
-    """Scale a player's gradients so that their common norm is at most `largest`; return the norm."""
+    """Scale a player's gradients to a common norm of at most `largest`; return their norm."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return nn.utils.clip_grad_norm_(parameters, largest)

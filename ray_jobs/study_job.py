@@ -14,10 +14,10 @@ from colorization.data import open_data
 from console import StudyConsole
 from space import Space
 from storage import trial_folder
-from tracking import Tracker, default_tracking_uri
 
 if TYPE_CHECKING:
     from study import Study
+    from tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def run(job: Job, console: StudyConsole) -> int:
 
     from handover import hand_over
     from study import Study
+    from tracking import Tracker, default_tracking_uri
 
     study = Study(job.folder, job.name, job.space, job.seed, job.space.search.trials)
     tracker = Tracker(
@@ -144,7 +145,7 @@ def _interrupt(*_: object) -> None:
 def _train_trials(
     job: Job,
     study: "Study",
-    tracker: Tracker,
+    tracker: "Tracker",
     console: StudyConsole,
     shape: Shape,
     concurrent: int,

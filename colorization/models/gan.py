@@ -1,13 +1,12 @@
 """The GAN family: a generator colors, a discriminator judges the picture with its lightness."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models import WeightsEnum
 
 from colorization.config import Config
 from colorization.losses import gradient_penalty
@@ -17,6 +16,9 @@ from colorization.models.discriminators import DiscriminatorConfig, PatchConfig
 from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
 from colorization.models.output import OutputSpace, output_channels, target, to_ab
 from colorization.models.unet import size_refusal
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 class GANConfig(Config):
@@ -69,7 +71,7 @@ class GANConfig(Config):
             )
         return size_refusal(self.generator, size)
 
-    def weights(self) -> list[WeightsEnum]:
+    def weights(self) -> "list[WeightsEnum]":
         """List the pretrained weights that the model starts from."""
         return [weights] if (weights := self.generator.weights()) else []
 

@@ -2,17 +2,18 @@
 
 import socket
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 import torch
-from torchvision.models import WeightsEnum
 
 from colorization.config import ConfigError
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
-def load_pretrained(weights: WeightsEnum) -> dict[str, Any]:
+
+def load_pretrained(weights: "WeightsEnum") -> dict[str, Any]:
     """Return the state dict of torchvision weights, downloading them where there is a network.
 
     Raises ConfigError where they are neither in the cache nor to be had: it names the file, its
@@ -23,14 +24,14 @@ def load_pretrained(weights: WeightsEnum) -> dict[str, Any]:
     patience = socket.getdefaulttimeout()
     try:
         socket.setdefaulttimeout(10)  # a closed network may drop packets and never answer
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (URLError, OSError) as error:
         raise ConfigError(
             f"pretrained weights {type(weights).__name__}.{weights.name} are not in torch's cache "
             f"and cannot be downloaded ({error}): put the file {file} into {folder}, or set "
             "pretrained=false"
         ) from error
-    except (RuntimeError, UnpicklingError, EOFError) as error:
+    except Exception as error:  # a file of something else makes the unpickler raise anything
         raise ConfigError(f"the pretrained weights {folder / file} are damaged: {error}") from error
     finally:
         socket.setdefaulttimeout(patience)

@@ -1,17 +1,19 @@
 """A generator alone, trained on the mean absolute error of its colors (the U-Net family)."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models import WeightsEnum
 
 from colorization.config import Config
 from colorization.models.colorizer import Colorizer, Progress, Turn
 from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
 from colorization.models.output import OutputSpace, output_channels, target, to_ab
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 class UNetConfig(Config):
@@ -27,7 +29,7 @@ class UNetConfig(Config):
         """Say why pictures of this side cannot be trained on, if so."""
         return size_refusal(self.generator, size)
 
-    def weights(self) -> list[WeightsEnum]:
+    def weights(self) -> "list[WeightsEnum]":
         """List the pretrained weights that the model starts from."""
         return [weights] if (weights := self.generator.weights()) else []
 
@@ -61,7 +63,12 @@ class UNet(Colorizer):
 
 
 def size_refusal(generator: GeneratorConfig, size: int) -> str | None:
-    """Say why a generator cannot work on pictures of this side, if so; name the nearest that can."""
+    """Say why a generator cannot work on pictures of this side, if so, and the nearest side."""
+    if size < generator.smallest():
+        return (
+            f"data.size: found {size}; generator {generator.name} with normalization "
+            f"{generator.normalization} needs {generator.smallest()} at least"
+        )
     multiple = generator.multiple(size)
     if size % multiple == 0:
         return None

@@ -1,23 +1,25 @@
 """A U-Net whose encoder is a torchvision ResNet (systems B1 and D1)."""
 
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-import torchvision
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from colorization.config import Config
 from colorization.models.layers import Normalization, PixelShuffleUp, normalization
 from colorization.models.pretrained import load_pretrained, one_channel
 
+# torchvision is slow to import and is not needed to find that a setting is wrong.
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+    from torchvision.models.resnet import ResNet
+
 _WEIGHTS = {
-    "resnet18": "ResNet18_Weights",
-    "resnet34": "ResNet34_Weights",
-    "resnet50": "ResNet50_Weights",
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet34": "ResNet34_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
 }
 
 
@@ -42,11 +44,17 @@ class ResNetUNetConfig(Config):
         """Return what picture sides must be multiples of."""
         return 32
 
-    def weights(self) -> WeightsEnum | None:
+    def smallest(self) -> int:
+        """Return the smallest picture side; instance norm needs more than the last 1x1 pixel."""
+        return 64 if self.normalization == "instance" else 32
+
+    def weights(self) -> "WeightsEnum | None":
         """Name the pretrained weights this network starts from, if any."""
         if not self.pretrained:
             return None
-        return torchvision.models.get_weight(f"{_WEIGHTS[self.encoder]}.IMAGENET1K_V1")
+        from torchvision.models import get_weight
+
+        return get_weight(_WEIGHTS[self.encoder])
 
     def build(self, size: int, channels: int) -> "ResNetUNet":
         """Build the network for pictures of this side that answers with so many channels."""
@@ -60,7 +68,7 @@ class ResNetUNet(nn.Module):
         super().__init__()
         norm = partial(normalization, config.normalization)
         self.encoder = _encoder(config)
-        depths = _channels(self.encoder)  # of the features at 1/2, 1/4, 1/8, 1/16, 1/32
+        depths = _channels(config)
         width = config.width
         widths = [4 * width, 4 * width, 2 * width, width]  # decoder at 1/16, 1/8, 1/4, 1/2
         self.middle = _double_convolution(depths[-1], depths[-1], norm)
@@ -92,9 +100,12 @@ class ResNetUNet(nn.Module):
         return self.last(torch.cat([self.full(features), lightness], dim=1)).tanh()
 
 
-def _encoder(config: ResNetUNetConfig) -> ResNet:
+def _encoder(config: ResNetUNetConfig) -> "ResNet":
+    from torchvision.models import get_model
+    from torchvision.models.resnet import ResNet
+
     norm = partial(normalization, config.normalization)
-    encoder = torchvision.models.get_model(config.encoder, weights=None, norm_layer=norm)
+    encoder = get_model(config.encoder, weights=None, norm_layer=norm)
     assert isinstance(encoder, ResNet)
     weights = config.weights()
     if weights is not None:
@@ -106,10 +117,9 @@ def _encoder(config: ResNetUNetConfig) -> ResNet:
     return encoder
 
 
-def _channels(encoder: ResNet) -> list[int]:
-    growth = (
-        BasicBlock.expansion if isinstance(encoder.layer1[-1], BasicBlock) else Bottleneck.expansion
-    )
+def _channels(config: ResNetUNetConfig) -> list[int]:
+    """List the channels of the encoder's features at 1/2, 1/4, 1/8, 1/16 and 1/32."""
+    growth = 4 if config.encoder == "resnet50" else 1
     return [64, *(growth * channels for channels in (64, 128, 256, 512))]
 
 

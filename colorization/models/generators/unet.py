@@ -1,18 +1,20 @@
 """pix2pix's U-Net (Isola et al. 2017), as deep as the picture allows."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from colorization.config import Config
 from colorization.models.layers import Normalization, biased, draw_normal, normalization
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
 
 class UNetGeneratorConfig(Config):
-    """4x4 stride-2 convolutions down as often as the sides can be halved, transposed ones up, skips.
+    """4x4 stride-2 convolutions down while the sides can be halved, transposed ones up, skips.
 
     256 pixels: the published 8 levels; 224: 5, since 7 pixels cannot be halved.
     """
@@ -34,7 +36,11 @@ class UNetGeneratorConfig(Config):
         """Return what picture sides must be multiples of; 8 at least, for three levels."""
         return 2 ** max(3, self.depth(size))
 
-    def weights(self) -> WeightsEnum | None:
+    def smallest(self) -> int:
+        """Return the smallest picture side."""
+        return 8
+
+    def weights(self) -> "WeightsEnum | None":
         """Name the pretrained weights this network starts from: none."""
         return None
 
