@@ -22,6 +22,11 @@ from colorization.pictures import UnreadablePicture
 log = logging.getLogger(__name__)
 
 
+def grid_path(run: Path, epoch: int) -> Path:
+    """Return where the picture grid of an epoch of a run is written."""
+    return run / "grids" / f"epoch-{epoch:05d}.png"
+
+
 class Evaluation:
     """A fixed set of pictures, shared among the ranks, that models are scored on.
 
@@ -122,6 +127,6 @@ class Evaluation:
             return None
         model.eval()
         lab = self._grid.to(self._ranks.device)
-        path = run / "grids" / f"epoch-{epoch:05d}.png"
+        path = grid_path(run, epoch)
         write_grid(path, lab[:, :1].cpu(), model.colorize(lab[:, :1]).cpu(), lab[:, 1:].cpu())
         return path

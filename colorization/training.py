@@ -15,7 +15,7 @@ from colorization import checkpoint
 from colorization.config import dump
 from colorization.data import open_data
 from colorization.distributed import Ranks, barrier, current_ranks
-from colorization.evaluation import Evaluation
+from colorization.evaluation import Evaluation, grid_path
 from colorization.experiment import Experiment, check
 from colorization.stage import StageRun
 
@@ -69,7 +69,8 @@ def fit(
     Every rank calls it; the first one writes: `experiment.yaml`, `metrics.jsonl` (a line an epoch),
     `checkpoints/`, `best.json`, `grids/`. `report` is called on every rank after each epoch. A
     resumed run equals an uninterrupted one: order, augmentation and noise are drawn from the seed,
-    the stage, the epoch and the rank alone.
+    the stage, the epoch and the rank alone. A resumed run reports its last epoch once more, for who
+    was to hear of it may have died before.
 
     Raises ConfigError for settings that cannot work, Diverged for losses that are not finite.
     """
@@ -92,6 +93,8 @@ def fit(
     if ranks.first:
         _mend(run, position)
     barrier(ranks)
+    if report and position.epoch:
+        report(_last_report(experiment, run, newest, gray))
 
     stages = list(experiment.train.stages.items())
     while position.stage < len(stages):
@@ -161,6 +164,27 @@ def _save(
     saved = checkpoint.save(run, state, keep=experiment.train.keep)
     _write_best(run, state["best_epoch"])
     return saved
+
+
+def _last_report(
+    experiment: Experiment, run: Path, newest: Path | None, gray: dict[str, float]
+) -> Report:
+    """Repeat the report of the last epoch."""
+    history = read_history(run)
+    metrics = dict(history[-1])
+    epoch, name = metrics.pop("epoch"), metrics.pop("stage")
+    stages = experiment.train.stages
+    selecting = sum(stages[line["stage"]].select for line in history)
+    grid = grid_path(run, epoch)
+    return Report(
+        epoch,
+        name,
+        selecting if stages[name].select else None,
+        metrics,
+        newest,
+        grid if grid.exists() else None,
+        gray,
+    )
 
 
 def _write_best(run: Path, epoch: int | None) -> None:

@@ -117,8 +117,9 @@ class Sender:
             self._report(f"MLflow keeps the old {param.key}, not {param.value}: it has a value")
 
     def _upload(self, client: MlflowClient, run: str, path: Path, folder: str) -> None:
+        send = client.log_artifacts if path.is_dir() else client.log_artifact
         try:
-            (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path), folder)
+            send(run, str(path), folder or None)
         except OSError:
             if path.exists():
                 raise

@@ -201,6 +201,7 @@ def _train_trials(
 
 def _parent_params(job: Job, shape: Shape) -> dict[str, Any]:
     search = config.flatten(config.dump(job.space.search))
+    search.pop("trials")  # may grow when the study is continued; MLflow's parameters cannot change
     return {
         "model": job.family,
         "space": job.space.hash,

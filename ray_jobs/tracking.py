@@ -136,8 +136,9 @@ class Tracker:
         self._add("metrics", number, step=step, metrics=dict(metrics))
 
     def file(self, number: int | None, path: Path, folder: str) -> None:
-        """Upload a file or a directory into a folder of a trial's artifacts; None: the study's.
+        """Upload a file, or what a directory holds, into a folder of a trial's artifacts.
 
+        Number None means the study's artifacts, folder "" their top.
         It is read when it is sent: one that is gone by then is reported and left out.
         """
         self._add("file", number, path=str(path.resolve()), folder=folder)

@@ -1,5 +1,4 @@
 import math
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,8 @@ from colorization.models.pretrained import load_pretrained, one_channel
 
 def test_the_unet_has_the_published_eight_levels_at_256() -> None:
     network = UNetGeneratorConfig().build(256, 2)
-    widths = [
-        [m for m in down if isinstance(m, nn.Conv2d)][0].out_channels for down in network.downs
-    ]
+    downs = [m for m in network.downs.modules() if isinstance(m, nn.Conv2d)]
+    widths = [convolution.out_channels for convolution in downs]
     assert widths == [64, 128, 256, 512, 512, 512, 512, 512]
     assert len(network.ups) == 8
 
@@ -171,10 +169,8 @@ def test_weights_that_are_not_to_be_had_are_named_with_file_and_folder(
     # A closed port, so that the test is the same with and without a network.
     for proxy in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")
-    started = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         load_pretrained(WEIGHTS)
-    assert time.monotonic() - started < 30
     for part in (FILE, str(torch_home), "ResNet18_Weights.IMAGENET1K_V1", "pretrained=false"):
         assert part in str(caught.value)
 

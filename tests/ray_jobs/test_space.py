@@ -186,8 +186,11 @@ def test_a_setting_may_be_a_distribution(small):
 
 def test_a_name_picks_its_branches_and_keeps_what_they_search(small):
     space = small(
-        overrides=["model.generator.width=!int [4, 8]", "model.generator.name=unet"]
-        + ["model.adversarial.name=wasserstein"]
+        overrides=[
+            "model.generator.width=!int [4, 8]",
+            "model.generator.name=unet",
+            "model.adversarial.name=wasserstein",
+        ]
     )
     parameters = space.parameters()
     assert "model.generator.unet.normalization" in parameters
@@ -274,7 +277,7 @@ def test_a_space_that_may_give_an_illegal_experiment_is_refused(small, old, new,
 
 def test_a_stage_that_freezes_a_part_that_one_branch_lacks_is_refused(small):
     frozen = ("epochs: 4}", "epochs: 4, freeze: [generator.encoder]}")
-    with pytest.raises(ConfigError, match="no part 'generator.encoder'"):
+    with pytest.raises(ConfigError, match=r"no part 'generator\.encoder'"):
         small(frozen).validate()
     small(frozen, overrides=["model.generator.name=resnet_unet"]).validate()
 
@@ -300,7 +303,7 @@ def test_a_model_without_a_space_is_told_the_nearest():
 
 
 def test_a_space_of_another_family_is_refused(small):
-    with pytest.raises(ConfigError, match="model.name: found unet; gan is asked for"):
+    with pytest.raises(ConfigError, match=r"model\.name: found unet; gan is asked for"):
         Space.read(SPACES / "unet.yaml", "gan")
 
 

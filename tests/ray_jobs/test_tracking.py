@@ -62,6 +62,7 @@ def record_two_trials(tracker: Tracker, tmp_path: Path) -> None:
         for epoch in (1, 2):
             tracker.epoch(number, epoch, {"ab_mae": 0.1 / epoch})
         tracker.file(number, grid, "grids")
+    tracker.file(None, grid, "")
     tracker.trial_ended(0, "FINISHED")
     tracker.trial_ended(1, "KILLED", {"end": "stopped early after 2 epochs"})
     tracker.parent_metrics({"best": 0.05})
@@ -119,10 +120,10 @@ def test_a_dead_server_leaves_the_events_on_disk_and_the_next_start_sends_them(
     tracker = open_tracker(tmp_path, dead_server, messages).start()
     record_two_trials(tracker, tmp_path)
     queued = (tmp_path / "study" / "mlflow-queue.jsonl").read_text().splitlines()
-    assert len(queued) == 13
+    assert len(queued) == 14
     assert tracker.run_id(0) is None
     assert not tracker.close(timeout=0.1)
-    assert "13 events" in messages[-1]
+    assert "14 events" in messages[-1]
     assert str(tmp_path / "study" / "mlflow-queue.jsonl") in messages[-1]
     assert open_tracker(tmp_path, store).start().close()
     assert steps(store, runs(store)["trial-0001"], "ab_mae") == [(1, 0.1), (2, 0.05)]
@@ -168,7 +169,7 @@ def test_sending_all_events_a_second_time_doubles_nothing(tmp_path, store):
         record_two_trials(tracker, tmp_path)
     sent = tmp_path / "study" / "mlflow-sent.json"
     state = json.loads(sent.read_text())
-    assert state["sent"] == 13
+    assert state["sent"] == 14
     # Killed after everything was sent and before anything but the study's identity was noted.
     identity = {"study_id": state["memory"]["study_id"]}
     sent.write_text(json.dumps({"sent": 0, "memory": identity}))

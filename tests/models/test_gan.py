@@ -1,0 +1,164 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from colorization.config import parse
+from colorization.models.colorizer import Progress, Turn, read_only
+from colorization.models.gan import GAN, GANConfig
+
+SIZE = 32
+TINY = {
+    "generator": {"name": "unet", "width": 4, "normalization": "group", "dropout": 0},
+    "discriminator": {"width": 4, "layers": 1, "normalization": "group"},
+}
+
+
+def gan(**settings: Any) -> GAN:
+    torch.manual_seed(0)
+    return parse(GANConfig, {"name": "gan", **TINY, **settings}).build(SIZE)
+
+
+def pictures(seed: int = 0) -> Tensor:
+    return torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def play(model: GAN, step: int = 0, turns: str = "adversarial", rate: float = 0.1) -> list[Turn]:
+    """Take a training step as the trainer does, by plain gradient descent."""
+    played = []
+    for turn in model.turns(pictures(), Progress(turns, step, 100)):
+        player = model.get_submodule(turn.player)
+        player.zero_grad()
+        turn.loss.backward()
+        with torch.no_grad():
+            for parameter in player.parameters():
+                assert parameter.grad is not None
+                parameter -= rate * parameter.grad
+        played.append(turn)
+    return played
+
+
+def players(model: GAN, steps: int) -> list[str]:
+    return ["".join(turn.player[0] for turn in play(model, step)) for step in range(steps)]
+
+
+def test_the_discriminator_moves_its_steps_before_the_generator() -> None:
+    assert players(gan(), 3) == ["dg", "dg", "dg"]
+    assert players(gan(discriminator_steps=3), 2) == ["dddg", "dddg"]
+
+
+def test_each_player_moves_in_every_nth_step_from_the_first_on() -> None:
+    assert players(gan(generator_every=3), 5) == ["dg", "d", "d", "dg", "d"]
+    assert players(gan(discriminator_every=2), 4) == ["dg", "g", "dg", "g"]
+    both = gan(generator_every=2, discriminator_every=3, discriminator_steps=2)
+    assert players(both, 6) == ["ddg", "", "g", "dd", "g", ""]
+
+
+def test_the_head_start_is_the_generators_alone() -> None:
+    (turn,) = play(gan(), turns="l1")
+    assert turn.player == "generator"
+    assert turn.terms.keys() == {"l1"}
+    assert turn.loss == turn.terms["l1"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"discriminator_steps": 4}, {"generator_every": 2}])
+def test_the_generators_picture_is_computed_once_a_step(settings: dict[str, Any]) -> None:
+    model = gan(**settings)
+    forwards: list[object] = []
+    model.generator.register_forward_hook(lambda *_: forwards.append(None))
+    for step in range(3):
+        play(model, step)
+        assert len(forwards) == step + 1
+
+
+def test_the_discriminator_is_read_only_in_the_generators_turn() -> None:
+    model = gan()
+    for turn in model.turns(pictures(), Progress("adversarial", 0, 1)):
+        model.zero_grad()
+        turn.loss.backward()
+        mine, other = (
+            (model.discriminator, model.generator)
+            if turn.player == "discriminator"
+            else (model.generator, model.discriminator)
+        )
+        assert all(parameter.grad is not None for parameter in mine.parameters())
+        assert all(parameter.grad is None for parameter in other.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_network_that_is_read_only_lets_gradients_through_and_thaws_nothing() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    network[0].requires_grad_(False)
+    entering = torch.ones(1, 2, requires_grad=True)
+    with read_only(network):
+        network(entering).sum().backward()
+    assert entering.grad is not None
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
+def test_the_generators_turn_sees_the_discriminator_after_its_move() -> None:
+    model = gan(lambda_l1=0, adversarial={"name": "lsgan"})
+    *_, turn = play(model, rate=0.5)
+    fake = gan().generator(pictures()[:, :1])
+    answers = model.discriminator(torch.cat([pictures()[:, :1], fake], 1))
+    torch.testing.assert_close(turn.loss, (answers - 1).square().mean())
+    before = gan().discriminator(torch.cat([pictures()[:, :1], fake], 1))
+    assert not torch.isclose(turn.loss, (before - 1).square().mean(), rtol=1e-3)
+
+
+def test_the_generators_loss_is_adversarial_plus_weighted_l1_and_terms_carry_no_weight() -> None:
+    model = gan(lambda_l1=30)
+    with torch.no_grad():
+        l1 = F.l1_loss(model.generator(pictures()[:, :1]), pictures()[:, 1:])
+    *_, turn = play(model)
+    torch.testing.assert_close(turn.terms["l1"], l1)
+    torch.testing.assert_close(turn.loss, turn.terms["adversarial"] + 30 * l1)
+
+
+def test_the_gradient_penalty_is_weighted_in_the_loss_and_plain_in_the_log() -> None:
+    turn, _ = play(gan(adversarial={"name": "wasserstein", "gradient_penalty": 7}))
+    penalty = turn.terms["gradient_penalty"]
+    assert penalty > 0
+    torch.testing.assert_close(turn.loss, turn.terms["adversarial"] + 7 * penalty)
+    torch.testing.assert_close(turn.terms["adversarial"], turn.terms["fake"] - turn.terms["real"])
+
+
+def test_clipped_weights_are_bounded_whenever_the_generator_sees_them() -> None:
+    model = gan(adversarial={"name": "wasserstein", "gradient_penalty": 0, "weight_clip": 0.01})
+    for turn in model.turns(pictures(), Progress("adversarial", 0, 1)):
+        largest = max(p.abs().max().item() for p in model.discriminator.parameters())
+        if turn.player == "discriminator":
+            assert largest > 0.01
+        else:
+            assert largest == pytest.approx(0.01)
+
+
+def test_the_ratio_of_learning_rates_is_the_discriminators() -> None:
+    model = gan(learning_rate_ratio=4)
+    assert model.learning_rate_ratio("discriminator") == 4
+    assert model.learning_rate_ratio("generator") == 1
+
+
+@pytest.mark.parametrize("output", ["ab", "rgb"])
+def test_both_output_spaces_train_and_colorize(output: str) -> None:
+    model = gan(output=output)
+    assert len(play(model)) == 2
+    ab = model.eval().colorize(pictures()[:, :1], samples=3)
+    assert ab.shape == (3, 2, 2, SIZE, SIZE)
+    assert torch.equal(ab[0], ab[2])
+    assert ab.isfinite().all()
+
+
+def test_the_discriminator_judges_colors_with_their_lightness() -> None:
+    model = gan()
+    seen: list[Tensor] = []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    fake = model.generator(pictures()[:, :1]).detach()
+    play(model)
+    real_seen, fake_seen, again = seen
+    assert torch.equal(real_seen, pictures())
+    assert torch.equal(fake_seen, torch.cat([pictures()[:, :1], fake], 1))
+    assert torch.equal(again, fake_seen)
