@@ -9,8 +9,7 @@ from pathlib import Path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status: 0 done, 1 failed in part, 2 wrong settings."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from colorization.doctor import missing_libraries
 
@@ -20,33 +19,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.command == "doctor":
         return 0
+    from colorization.distributed import process_group
+
+    with process_group() as group:
+        try:
+            return _run(options)
+        except (Exception, KeyboardInterrupt) as error:
+            if group.lost_another_rank(error):
+                return 1
+            message, status = _explain(error, options.command)
+            group.say_once(lambda: print(message, file=sys.stderr, flush=True))
+            return status
+
+
+def _run(options: argparse.Namespace) -> int:
     from colorization import commands
+
+    match options.command:
+        case "train":
+            return commands.train(options.experiment, options.settings, options.run_dir)
+        case "evaluate":
+            return commands.evaluate(options.run, options.settings, options.split)
+        case "colorize":
+            return commands.colorize(options.run, options.pictures, options.out)
+        case _:
+            return commands.show(options.experiment, options.settings)
+
+
+def _explain(error: BaseException, command: str) -> tuple[str, int]:
+    """Return what the user is told and the exit status; what is no user's affair is raised on."""
     from colorization.checkpoint import CheckpointError
     from colorization.config import ConfigError
     from colorization.loss_log import Diverged
 
-    try:
-        match options.command:
-            case "train":
-                return commands.train(options.experiment, options.settings, options.run)
-            case "evaluate":
-                return commands.evaluate(options.run, options.settings, options.split)
-            case "colorize":
-                return commands.colorize(options.run, options.pictures, options.out)
-            case _:
-                return commands.show(options.experiment, options.settings)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (Diverged, CheckpointError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    match error:
+        case ConfigError():
+            return str(error), 2
+        case Diverged() | CheckpointError():
+            return str(error), 1
+        case OSError(filename=str() | Path() as file) if error.strerror:
+            return f"{file}: {error.strerror}", 2
+        case KeyboardInterrupt():
+            resumes = "; the same command goes on from the last checkpoint"
+            return f"stopped{resumes if command == 'train' else ''}", 130
+    raise error
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m colorization", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -54,8 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         "train", help="train an experiment; under torchrun on all its ranks"
     )
     _add_experiment(train)
+    # Not --run: torchrun, which has a --run-path, would take that for its own.
     train.add_argument(
-        "--run", type=Path, help="directory of the run (runs/plain/NAME-HASH); goes on if it exists"
+        "--run-dir", type=Path, help="of the run (runs/plain/NAME-HASH); goes on if it exists"
     )
 
     evaluate = commands.add_parser("evaluate", help="score a run's best checkpoint")
@@ -73,7 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print an experiment, its size and what may be set")
     _add_experiment(show)
     commands.add_parser("doctor", help="check that the machine has what is needed")
-    return parser
+
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes the words of one row only: here are those that stand behind a flag.
+    strange = [word for word in rest if word.startswith("-") or "=" not in word]
+    if strange or (rest and "settings" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        options.settings = [*options.settings, *rest]
+    return options
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

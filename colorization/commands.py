@@ -1,23 +1,26 @@
 """What the command line does, in a function each; they return exit statuses."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from colorization import config
 from colorization.config import ConfigError
-from colorization.data import open_data
-from colorization.distributed import current_ranks, process_group
-from colorization.evaluation import Evaluation
-from colorization.experiment import Experiment, check, read_experiment
-from colorization.export import load_run
-from colorization.inference import PictureColorizer, colorize_files
-from colorization.pictures import UnreadablePicture
-from colorization.training import Report, fit
+from colorization.distributed import current_ranks
+from colorization.experiment import Experiment, check, count_players, read_experiment
+
+# Training and scores take seconds to import; a wrong setting is found without them.
+if TYPE_CHECKING:
+    from colorization.models.colorizer import Colorizer
+    from colorization.pictures import UnreadablePicture
+    from colorization.training import Report
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -26,20 +29,22 @@ def train(recipe_or_file: str, settings: Sequence[str], run: Path | None) -> int
     """Train an experiment in this process, or as one rank under torchrun."""
     experiment = read_experiment(recipe_or_file, settings)
     run = run or Path("runs", "plain", f"{Path(recipe_or_file).stem}-{experiment.hash}")
-    with process_group():
-        first = current_ranks().first
-        if first:
-            parameters = check(experiment)
-            sizes = ", ".join(f"{player} {count:,}" for player, count in parameters.items())
-            console.print(f"{experiment.model.name} in {run}: parameters: {sizes}")
-        fit(experiment, run, report=_print_epoch if first else None)
-        if first:
-            console.print(f"done: {run}")
-            console.print(f"next: python -m colorization colorize {run} PICTURE_OR_FOLDER -o OUT")
+    parameters = check(experiment)
+    from colorization.training import fit
+
+    first = current_ranks().first
+    if first:
+        sizes = ", ".join(f"{player} {count:,}" for player, count in parameters.items())
+        console.print(f"{experiment.model.name} in {run}: parameters: {sizes}", markup=False)
+    fit(experiment, run, report=_print_epoch if first else None)
+    if first:
+        console.print(f"done: {run}", markup=False)
+        command = f"python -m colorization colorize {shlex.quote(str(run))}"
+        console.print(f"next: {command} PICTURE_OR_FOLDER -o OUT", markup=False)
     return 0
 
 
-def _print_epoch(report: Report) -> None:
+def _print_epoch(report: "Report") -> None:
     if report.epoch == 1:
         gray = {name: report.gray[name] for name in ("ab_mae", "ab_jsd", "psnr")}
         console.print(f"leave-gray: {_numbers(gray)}")
@@ -54,17 +59,29 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
     """Score a run's best checkpoint on its validation or test pictures, or on others."""
-    model, trained = load_run(run, _device())
+    ranks = current_ranks()
+    model, trained = _load(run, ranks.device)
     data = config.override(config.dump(trained), config.parse_overrides(settings))
     experiment = config.parse(Experiment, data)
     if experiment.model != trained.model:
         raise ConfigError("a trained model's settings cannot change; data.* and train.* may")
+    if size_left := experiment.data.size % model.multiple:
+        nearest = experiment.data.size - size_left + model.multiple * (size_left > 0)
+        raise ConfigError(
+            f"data.size: found {experiment.data.size}; this model was trained at "
+            f"{trained.data.size} and needs a multiple of {model.multiple}, e.g. {nearest}"
+        )
+    from colorization.data import open_data
+    from colorization.evaluation import Evaluation
+
     sets = open_data(experiment.data)
     pictures = sets.test if split == "test" else sets.validation
-    evaluation = Evaluation(experiment, pictures, current_ranks(), perceptual=True)
+    evaluation = Evaluation(experiment, pictures, ranks, perceptual=True)
     gray = evaluation.leave_gray()
     scores = evaluation.scores(model, gray)
-    table = Table(title=f"{run}, {split}: {sets.description}")
+    if not ranks.first:
+        return 0
+    table = Table(title=escape(f"{run}, {split}: {sets.description}"))
     table.add_column("score")
     table.add_column("model", justify="right")
     table.add_column("leave-gray", justify="right")
@@ -76,14 +93,17 @@ def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
 
 def colorize(run: Path, pictures: Path, out: Path) -> int:
     """Colorize a picture or all pictures of a folder; 1 where some could not be."""
-    model, experiment = load_run(run, _device())
-    colorizer = PictureColorizer(model, experiment.data.size, _device())
+    from colorization.inference import PictureColorizer, colorize_files
 
-    def say(source: Path, result: Path | UnreadablePicture) -> None:
-        if isinstance(result, UnreadablePicture):
-            console.print(Text(f"left out: {result}", style="red"))
-        else:
+    device = current_ranks().device
+    model, experiment = _load(run, device)
+    colorizer = PictureColorizer(model, experiment.data.size, device)
+
+    def say(source: Path, result: "Path | UnreadablePicture") -> None:
+        if isinstance(result, Path):
             console.print(f"{source} -> {result}", markup=False)
+        else:
+            console.print(Text(f"left out: {result}", style="red"))
 
     summary = colorize_files(colorizer, pictures, out, say)
     console.print(f"{len(summary.done)} colorized, {len(summary.failed)} left out")
@@ -91,20 +111,34 @@ def colorize(run: Path, pictures: Path, out: Path) -> int:
 
 
 def show(recipe_or_file: str, settings: Sequence[str]) -> int:
-    """Print the resolved experiment, the parameters of its players and what may be set."""
+    """Print the resolved experiment, the parameters of its players and what may be set.
+
+    All of it together is a YAML file of the experiment: the rest is comments. Pretrained weights
+    are not looked for.
+    """
     experiment = read_experiment(recipe_or_file, settings)
     console.print(config.to_yaml(config.dump(experiment)), markup=False)
-    table = Table(title="what may be set: key=value", show_lines=False)
+    table = Table(title="what may be set: key=value", title_justify="left", box=None)
     for heading in ("key", "value", "allowed", ""):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, justify="left", no_wrap=True)
     for key, value, allowed, description in config.settings(experiment):
         table.add_row(*map(Text, (key, str(value), allowed, description)))
-    console.print(table)
-    for player, count in check(experiment).items():
-        console.print(f"{player}: {count:,} parameters")
-    console.print(f"experiment {experiment.hash}")
+    comments = Console(file=console.file, width=1000, highlight=False)
+    with comments.capture() as capture:
+        comments.print(table)
+        comments.print()
+        for player, count in count_players(experiment).items():
+            comments.print(f"{player}: {count:,} parameters")
+        for weights in experiment.model.weights():
+            comments.print(f"starts from torchvision's {type(weights).__name__}.{weights.name}")
+        comments.print(f"experiment {experiment.hash}")
+    for line in capture.get().splitlines():
+        console.print(Text.from_ansi(f"# {line}".rstrip()))
     return 0
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _load(run: Path, device: torch.device) -> tuple["Colorizer", Experiment]:
+    """Load the model of a run's directory, or of a folder that such a model was exported into."""
+    from colorization.export import WEIGHTS, load_exported, load_run
+
+    return (load_exported if (run / WEIGHTS).exists() else load_run)(run, device)

@@ -61,20 +61,25 @@ class Evaluation:
         self._grid = self._grid_pictures(experiment, pictures) if ranks.first else None
 
     @staticmethod
-    def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor:
+    def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor | None:
         """Take pictures from all over the set, as far as they can be read.
 
         One further at each, since sets may repeat themselves with a period.
         """
         count = min(experiment.train.grid_pictures, len(pictures))
-        crops = []
+        size = experiment.data.size
+        chosen: dict[int, Tensor] = {}
         for i in range(count):
+            at = (i * len(pictures) // count + i) % len(pictures)
+            while at in chosen:
+                at = (at + 1) % len(pictures)
             try:
-                rgb = pictures.picture((i * len(pictures) // count + i) % len(pictures))
+                chosen[at] = torch.from_numpy(scoring_crop(pictures.picture(at), size))
             except UnreadablePicture:
                 continue
-            crops.append(torch.from_numpy(scoring_crop(rgb, experiment.data.size)))
-        return rgb_to_lab(torch.stack(crops).permute(0, 3, 1, 2))
+        if not chosen:
+            return None
+        return rgb_to_lab(torch.stack(list(chosen.values())).permute(0, 3, 1, 2))
 
     def leave_gray(self) -> dict[str, float]:
         """Score the baseline that leaves every picture gray."""

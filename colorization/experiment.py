@@ -190,11 +190,20 @@ def build_model(experiment: Experiment) -> Colorizer:
 def check(experiment: Experiment) -> dict[str, int]:
     """Check what needs the networks, before anything costly; return each player's parameters.
 
-    Raises ConfigError for a frozen part that does not exist, for a stage that changes the shape of
-    the networks and for pretrained weights that are not to be had.
+    Raises ConfigError as `count_players` does, and for pretrained weights that are not to be had.
     """
+    parameters = count_players(experiment)
     for weights in experiment.model.weights():
         load_pretrained(weights)
+    return parameters
+
+
+def count_players(experiment: Experiment) -> dict[str, int]:
+    """Return each player's parameters, without memory for them and without pretrained weights.
+
+    Raises ConfigError for a frozen part that does not exist and for a stage that changes the shape
+    of the networks.
+    """
     model = outline(experiment)
     names = {name for name, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
     shapes = _shapes(model)

@@ -81,7 +81,9 @@ def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], 
     from console import StudyConsole
 
     try:
-        return run(start(), StudyConsole(Console()))
+        job = start()
+        with StudyConsole(Console()) as console:
+            return run(job, console)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,14 +1,12 @@
 """How a space is searched: what is compared, how many trials, when one is stopped early."""
 
-from functools import cache
 from typing import Literal
 
-import torch
 from pydantic import Field, field_validator
 
 from colorization.config import Config
 from colorization.experiment import recipes
-from colorization.metrics import SMALLEST_SIDE, ColorizationScores, against_gray
+from colorization.score_names import PERCEPTUAL_SCORES, SCORES
 
 
 class RungConfig(Config):
@@ -48,10 +46,12 @@ class SearchConfig(Config):
     @field_validator("objective")
     @classmethod
     def _scores_are_known(cls, objective: dict[str, str]) -> dict[str, str]:
-        known = score_names()
-        for name in objective:
+        known = SCORES | PERCEPTUAL_SCORES
+        for name, direction in objective.items():
             if name not in known:
                 raise ValueError(f"no score {name!r}; scores: {', '.join(known)}")
+            if direction != known[name]:
+                raise ValueError(f"{name}: found {direction}, the better way is {known[name]}")
         return objective
 
     @field_validator("first_trials")
@@ -62,12 +62,3 @@ class SearchConfig(Config):
             if name not in known:
                 raise ValueError(f"no recipe {name!r}; recipes: {', '.join(known)}")
         return names
-
-
-@cache
-def score_names() -> tuple[str, ...]:
-    """Name the scores of an epoch that may be an objective, as the metric itself names them."""
-    scores = ColorizationScores("cpu")
-    gray = torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE)
-    scores.update(gray[:, :1], gray[:, 1:], gray[:, 1:])
-    return (against_gray.__name__, *(name for name in scores.compute() if name != "pictures"))

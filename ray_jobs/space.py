@@ -66,15 +66,11 @@ class Space:
         """
         return self._experiment(lambda name, distribution: distribution.suggest(trial, name))
 
-    def fixed(self) -> Experiment:
-        """Return the one experiment of a space without distributions; else one from its middle.
-
-        Raises ConfigError where it is not legal.
-        """
-        return self._experiment(_stand_in({}))
-
     def typical(self) -> Experiment:
-        """Return the experiment in the middle of its ranges, with each choice's first option."""
+        """Return the experiment in the middle of its ranges, with each choice's first option.
+
+        The only one of a space without distributions. Raises ConfigError where it is not legal.
+        """
         return self._experiment(_stand_in({}))
 
     def first_parameters(self) -> list[dict[str, Any]]:

@@ -4,13 +4,17 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cluster import Shape, at_once, connect, find_running, this_machine, trial_shape
 from colorization import config
+from colorization.config import ConfigError
 from colorization.data import open_data
+from colorization.experiment import Experiment
+from colorization.score_names import PERCEPTUAL_SCORES
 from console import StudyConsole
 from space import Space
 from storage import trial_folder
@@ -53,6 +57,7 @@ def run(job: Job, console: StudyConsole) -> int:
     job.space.validate()
     experiment = job.space.typical()
     sets = open_data(experiment.data)
+    _check_perceptual(job.space, experiment)
     for name in sets.unreadable:
         console.message(f"left out: {name}")
     address = find_running()
@@ -73,10 +78,12 @@ def run(job: Job, console: StudyConsole) -> int:
     status: Any = "FAILED"
     interrupted = False
     try:
-        nodes = connect(address)
+        with ThreadPoolExecutor(1) as beside:  # a new MLflow database takes as long as Ray's start
+            opening = beside.submit(tracker.start)
+            nodes = connect(address)
+            opening.result()
         shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
         concurrent = at_once(nodes, shape, job.concurrent)
-        tracker.start()
         tracker.parent(_parent_params(job, shape), {"data": sets.description})
         where = f"the cluster at {address}" if address else "this machine"
         console.begin(
@@ -131,6 +138,22 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     console.message("nothing was started")
     _shut_down()
     return 0
+
+
+def _check_perceptual(space: Space, experiment: Experiment) -> None:
+    """Refuse FID and LPIPS as objectives where they would not be scored."""
+    wanted = PERCEPTUAL_SCORES.keys() & space.search.objective.keys()
+    if not wanted:
+        return
+    if not experiment.train.perceptual:
+        raise ConfigError(
+            f"search.objective: {', '.join(sorted(wanted))} need train.perceptual=true"
+        )
+    from colorization.perceptual import perceptual_scores
+
+    scores, left_out = perceptual_scores("cpu")
+    if any(getattr(scores, name, None) is None for name in wanted):
+        raise ConfigError(f"search.objective: {', '.join(sorted(wanted))}: {left_out}")
 
 
 def _short(value: Any) -> str:

@@ -302,7 +302,7 @@ def test_training_that_explodes_ends_the_run(tiny: Make, tmp_path: Path) -> None
         "model.learning_rate_ratio=100",
         "model.discriminator_steps=20",
         "model.adversarial.name=wasserstein",
-        "model.discriminator={name: patch, width: 16, layers: 3, normalization: none}",
+        "model.discriminator={name: patch, width: 32, layers: 3, normalization: none}",
         stages={"a": {"turns": "adversarial", "epochs": 2}},
     )
     with pytest.raises(Diverged, match=r"gradient_penalty of the discriminator is (inf|nan)"):

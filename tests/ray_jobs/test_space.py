@@ -165,7 +165,7 @@ def test_a_file_without_tags_is_a_space_of_one_experiment():
     path = SPACES.parent / recipe
     space = Space.read(path, "gan")
     assert space.parameters() == {}
-    assert space.fixed() == read_experiment("resnet_gan")
+    assert space.typical() == read_experiment("resnet_gan")
 
 
 # --- command line
@@ -174,7 +174,7 @@ def test_a_file_without_tags_is_a_space_of_one_experiment():
 def test_a_setting_takes_the_place_of_a_distribution(small):
     space = small(overrides=["model.lambda_l1=80", "train.batch_size=4", "data.flip=false"])
     assert "model.lambda_l1" not in space.parameters()
-    experiment = space.fixed()
+    experiment = space.typical()
     assert (experiment.model.lambda_l1, experiment.train.batch_size) == (80, 4)
     assert experiment.data.flip is False
 
@@ -204,13 +204,13 @@ def test_a_label_picks_one_of_two_branches_of_the_same_name(small):
     space = small(overrides=["model.adversarial.name=clip"])
     space.validate()
     assert set(space.parameters()["model.adversarial"].options) == {"clip"}
-    assert space.fixed().model.adversarial.weight_clip > 0
+    assert space.typical().model.adversarial.weight_clip > 0
 
 
 def test_a_name_that_the_choice_does_not_offer_begins_anew(small):
     space = small(overrides=["model.adversarial.margin=0.9", "model.adversarial.name=hinge"])
     assert "model.adversarial" not in space.parameters()
-    assert space.fixed().model.adversarial.margin == 0.9
+    assert space.typical().model.adversarial.margin == 0.9
 
 
 def test_a_setting_inside_an_open_choice_asks_which_branch(small):
@@ -395,5 +395,5 @@ def test_the_command_in_a_spaces_comment_works(model, tmp_path):
     assert len(settings) > 5
     space = Space.read(None, model, settings)
     space.validate()
-    assert space.fixed().data.source.name == "folder"
+    assert space.typical().data.source.name == "folder"
     assert space.parameters()["model.generator.width"] == Integers(32, 96, log=True)
