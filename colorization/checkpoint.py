@@ -93,11 +93,13 @@ def load(path: Path, device: torch.device | str = "cpu") -> State:
 def write_experiment(run: Path, experiment: Experiment) -> None:
     """Write a run's experiment beside its checkpoints; refuse a directory of another experiment.
 
-    Raises ConfigError that names the settings in which the two differ.
+    Without a checkpoint nothing of the other one is lost, and it is replaced: it may have ended at
+    the wrong setting that is now put right. Raises ConfigError that names the settings in which the
+    two differ.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / "experiment.yaml"
-    if path.exists():
+    if path.exists() and latest(run):
         before = read_run(run)
         if before.hash != experiment.hash:
             raise ConfigError(

@@ -193,7 +193,7 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     annotation = _strip(annotation)
     arguments = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
-        return " or ".join("none" if a is NoneType else _allowed(a) for a in arguments)
+        return " or ".join("none" if a is NoneType else _allowed(a, metadata) for a in arguments)
     if arguments and isinstance(arguments[0], str):
         return " | ".join(map(str, arguments))
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from colorization.color import render, rgb_to_lab
+from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
+from colorization.data.picture_sets import some_names
 from colorization.data.transforms import scoring_crop
-from colorization.distributed import Ranks
+from colorization.distributed import Ranks, mean_over_ranks
 from colorization.experiment import Experiment
 from colorization.grid import write_grid
 from colorization.loss_log import Diverged
@@ -57,6 +59,7 @@ class Evaluation:
             rank=ranks.rank,
             world_size=ranks.size,
         )
+        self._pictures, self._max_unreadable = len(pictures), experiment.data.max_unreadable
         self._grid_every = experiment.train.grid_every
         self._grid = self._grid_pictures(experiment, pictures) if ranks.first else None
 
@@ -82,7 +85,11 @@ class Evaluation:
         return rgb_to_lab(torch.stack(list(chosen.values())).permute(0, 3, 1, 2))
 
     def leave_gray(self) -> dict[str, float]:
-        """Score the baseline that leaves every picture gray."""
+        """Score the baseline that leaves every picture gray.
+
+        Names in the log the pictures that cannot be decoded. Raises ConfigError on all ranks where
+        they are more than the share `data.max_unreadable`.
+        """
         scores, unreadable = self._score(
             lambda lightness: torch.zeros_like(lightness).repeat(1, 2, 1, 1)
         )
@@ -104,7 +111,10 @@ class Evaluation:
 
     @torch.no_grad()
     def _score(self, colorize: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], list[str]]:
-        """Return the scores, and the names of this rank's pictures that cannot be decoded."""
+        """Return the scores, and the names of this rank's pictures that cannot be decoded.
+
+        Raises ConfigError where they are too many.
+        """
         unreadable: list[str] = []
         scores = ColorizationScores(self._ranks.device)
         if self._perceptual:
@@ -119,8 +129,18 @@ class Evaluation:
             scores.update(lightness, ab, ab_true)
             if self._perceptual:
                 self._perceptual.update(render(lightness, ab), render(lightness, ab_true))
+        self._refuse_damage(unreadable)
         perceptual = self._perceptual.compute() if self._perceptual else {}
         return scores.compute() | perceptual, unreadable
+
+    def _refuse_damage(self, unreadable: list[str]) -> None:
+        share = torch.tensor(float(len(unreadable)), device=self._ranks.device)
+        damaged = round(mean_over_ranks(share, self._ranks).item() * self._ranks.size)
+        if damaged > self._max_unreadable * self._pictures or damaged == self._pictures:
+            raise ConfigError(
+                f"data.max_unreadable: {damaged} of {self._pictures} pictures to score on are "
+                f"damaged, {self._max_unreadable:g} of them may be: {some_names(unreadable)}"
+            )
 
     @torch.no_grad()
     def write_grid(self, model: Colorizer, run: Path, epoch: int) -> Path | None:

@@ -229,13 +229,23 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 def outline(experiment: Experiment) -> Colorizer:
     """Build the experiment's model without memory for its weights (torch's meta device)."""
-    data = config.override(config.dump(experiment), {})
-    generator = data["model"].get("generator", {})
-    if generator.get("pretrained"):
-        generator["pretrained"] = False
-    shape = config.parse(Experiment, data)
     with torch.device("meta"):
-        return shape.model.build(shape.data.size)
+        return without_pretrained(experiment).model.build(experiment.data.size)
+
+
+def without_pretrained(experiment: Experiment) -> Experiment:
+    """Turn pretrained weights off wherever the model has them: others are loaded in their place."""
+    data = config.dump(experiment)
+    _switch_off_pretrained(data["model"])
+    return config.parse(Experiment, data)
+
+
+def _switch_off_pretrained(part: dict[str, Any]) -> None:
+    for key, value in part.items():
+        if key == "pretrained":
+            part[key] = False
+        elif isinstance(value, dict):
+            _switch_off_pretrained(value)
 
 
 def count_parameters(network: nn.Module) -> int:

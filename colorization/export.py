@@ -8,7 +8,7 @@ import torch
 from colorization import checkpoint
 from colorization.checkpoint import CheckpointError
 from colorization.config import ConfigError, dump, parse, read_yaml, to_yaml
-from colorization.experiment import Experiment, build_model
+from colorization.experiment import Experiment, build_model, without_pretrained
 from colorization.models.colorizer import Colorizer
 
 EXPERIMENT = "experiment.yaml"
@@ -93,7 +93,7 @@ def _load(
     slim: bool = False,
 ) -> Colorizer:
     # A stage may change settings of the model: as it was when the weights were saved.
-    model = build_model(_without_pretrained(experiment.at(stage)))
+    model = build_model(without_pretrained(experiment.at(stage)))
     if slim:
         for player in set(model.players) - set(model.colorizing):
             parent, _, name = player.rpartition(".")
@@ -109,18 +109,3 @@ def _load(
 
 def _not_colorizing(model: Colorizer) -> tuple[str, ...]:
     return tuple(f"{player}." for player in set(model.players) - set(model.colorizing))
-
-
-def _without_pretrained(experiment: Experiment) -> Experiment:
-    """Turn pretrained weights off wherever the model has them: a checkpoint replaces them."""
-    data = dump(experiment)
-    _switch_off(data["model"])
-    return parse(Experiment, data)
-
-
-def _switch_off(part: dict[str, Any]) -> None:
-    for key, value in part.items():
-        if key == "pretrained":
-            part[key] = False
-        elif isinstance(value, dict):
-            _switch_off(value)

@@ -12,7 +12,7 @@ from colorization.color import rgb_to_lab
 from colorization.data import PictureSet, TrainingLoader
 from colorization.distributed import Ranks, replicate, share_batch_statistics
 from colorization.ema import AveragedWeights
-from colorization.experiment import Experiment, Stage, build_model
+from colorization.experiment import Experiment, Stage, build_model, without_pretrained
 from colorization.loss_log import LossLog
 from colorization.models.colorizer import Progress, Turn
 from colorization.optimizers import adopt, build_optimizers, clip_gradients, freeze
@@ -52,7 +52,7 @@ class StageRun:
         self.epochs = math.ceil(self.steps / steps_an_epoch)
         self.pictures_last_epoch = 0
 
-        self.model = build_model(experiment)
+        self.model = build_model(without_pretrained(experiment) if state else experiment)
         if state:
             self.model.load_state_dict(state["model"])
         self.model.to(ranks.device)

@@ -9,8 +9,9 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from cluster import Shape
-from colorization.config import dump, flatten
+from colorization.config import ConfigError, dump, flatten
 from console import State, StudyConsole
+from failure import trial_failure
 from stopping import StoppingRule
 from storage import trial_folder
 from study import Study
@@ -28,23 +29,27 @@ class _NeverRestored:
 class StudySearcher(_NeverRestored, Searcher):
     """Hands the study's trials to Tune; how they end, the callback tells the study."""
 
-    def __init__(self, study: Study, folder: Path, shape: Shape) -> None:
+    def __init__(self, study: Study, folder: Path, shape: Shape, console: StudyConsole) -> None:
         super().__init__()
         self._study, self._folder, self._shape = study, folder, shape
+        self._console = console
 
     def suggest(self, trial_id: str) -> Any:
         """Return what `run_trial` needs to know of the next trial."""
-        if self._study.remaining == 0:
-            return self.FINISHED
-        number, experiment, resumed = self._study.next()
-        return {
-            "number": number,
-            "experiment": dump(experiment),
-            "epochs": experiment.selecting_epochs or float("inf"),
-            "directory": str(trial_folder(self._folder, number)),
-            "resumed": resumed,
-            **self._shape._asdict(),
-        }
+        while self._study.unasked:
+            try:
+                number, experiment = self._study.next()
+            except ConfigError as error:  # settings that do not go together; told as failed
+                self._console.message(str(error))
+                continue
+            return {
+                "number": number,
+                "experiment": dump(experiment),
+                "epochs": experiment.selecting_epochs or float("inf"),
+                "directory": str(trial_folder(self._folder, number)),
+                **self._shape._asdict(),
+            }
+        return self.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -91,7 +96,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Store, log and show an epoch."""
+        """Store, log and show an epoch; one that a resumed trial repeats is only shown."""
         number = trial.config["number"]
         if "failed" in result:
             self._failed[number] = result["failed"]
@@ -99,17 +104,8 @@ class StudyCallback(_NeverRestored, tune.Callback):
         if "scores" not in result:
             return
         scores = result["scores"]
-        if not self._study.gray:
-            self._study.gray = result["gray"]
-        if result["epoch"] == 1:
-            gray = {f"gray/{name}": value for name, value in result["gray"].items()}
-            self._tracker.epoch(number, 0, gray)
-        self._tracker.epoch(number, result["epoch"], scores)
-        if result.get("grid"):
-            self._tracker.file(number, Path(result["grid"]), "pictures")
-        if "selecting_epoch" in result:
-            plain = {name: value for name, value in scores.items() if "/" not in name}
-            self._study.record_epoch(number, result["selecting_epoch"], plain)
+        if result["epoch"] > self._study.epochs_trained(number):
+            self._record(number, result)
         self._console.epoch(
             number,
             result["epoch"],
@@ -118,6 +114,19 @@ class StudyCallback(_NeverRestored, tune.Callback):
             {name: scores[name] for name in self._study.objective},
             time.monotonic() - self._running[number],
         )
+
+    def _record(self, number: int, result: dict[str, Any]) -> None:
+        scores, epoch = result["scores"], result["epoch"]
+        if not self._study.gray:
+            self._study.gray = result["gray"]
+        if epoch == 1:
+            gray = {f"gray/{name}": value for name, value in result["gray"].items()}
+            self._tracker.epoch(number, 0, gray)
+        self._tracker.epoch(number, epoch, scores)
+        if result.get("grid"):
+            self._tracker.file(number, Path(result["grid"]), "pictures")
+        plain = {name: value for name, value in scores.items() if "/" not in name}
+        self._study.record_epoch(number, epoch, result.get("selecting_epoch"), plain)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -135,16 +144,14 @@ class StudyCallback(_NeverRestored, tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Close a trial that crashed more often than it is tried again."""
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() if error else []
-        number = trial.config["number"]
-        self._end(number, "failed", lines[-1] if lines else "its worker died")
+        self._end(trial.config["number"], "failed", trial_failure(trial))
 
     def _end(self, number: int, state: State, reason: str) -> None:
         self._running.pop(number, None)
+        if state == "finished" and (refusal := self._study.complete(number)):
+            state, reason = "failed", refusal
         match state:
             case "finished":
-                self._study.complete(number)
                 status, tags = "FINISHED", {"state": "COMPLETE"}
                 self._tracker.file(number, trial_folder(self._folder, number) / "model", "")
             case "stopped early":
@@ -158,9 +165,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
         self._tracker.trial_ended(number, status, tags)
         self._console.trial_ended(number, state, reason)
 
-    def interrupt(self) -> list[int]:
+    def interrupt(self) -> None:
         """Close what still runs as KILLED; the study keeps it as running, to go on with it."""
-        left = list(self._running)
-        for number in left:
+        for number in list(self._running):
             self._end(number, "killed", "interrupted; the same command goes on with it")
-        return left

@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from optuna.trial import TrialState
 
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data import PictureSets
-from colorization.distributed import Ranks
+from colorization.distributed import current_ranks
 from colorization.evaluation import Evaluation
 from colorization.experiment import Experiment, read_experiment
 from colorization.export import load_run
@@ -126,8 +125,9 @@ def _register(
     folder = trial_folder(job.folder, number)
     scores = study.selected_scores(number)
     assert scores is not None  # a complete trial has scored epochs
-    model, _ = load_run(folder)
-    test = Evaluation(experiment, sets.test, Ranks(0, 1, torch.device("cpu")), perceptual=True)
+    ranks = current_ranks()
+    model, _ = load_run(folder, ranks.device)
+    test = Evaluation(experiment, sets.test, ranks, perceptual=True)
     test_gray = test.leave_gray()
     test_scores = test.scores(model, test_gray)
     name = f"colorizer-{job.family}"

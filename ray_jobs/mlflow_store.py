@@ -66,7 +66,9 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, _artifacts(tracking_uri, name))
+        # The kind decides which page MLflow opens: runs and curves, not traces of language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(name, _artifacts(tracking_uri, name), kind)
     if found.lifecycle_stage != "active":
         raise mlflow.MlflowException(
             f"the experiment {name!r} was deleted: restore it by `mlflow experiments restore "

@@ -37,6 +37,9 @@ class Rungs:
         if not self.is_rung(epoch):
             return None
         scores = self._scores.setdefault(epoch, {})
+        if number in scores:
+            return None  # it was let on, and repeats its last report after a restart
+        score = math.inf if math.isnan(score) else score  # NaN is below nothing, and would lead
         scores[number] = score
         places = math.ceil(len(scores) / self._factor)
         place = sum(other < score for other in scores.values()) + 1

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -21,19 +22,11 @@ from space import Space
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Assignment(NamedTuple):
-    """A trial to be trained."""
-
-    number: int
-    experiment: Experiment
-    resumed: bool  # whether an earlier start of the study left it unfinished
-
-
 class Study:
     """Asks for experiments and is told the truth about them.
 
-    Attributes of a trial: `experiment` (JSON), `epoch-N` (its scores after the N-th epoch that
-    selects), `reason` (why it was stopped or failed), `epochs` (how far it came).
+    Attributes of a trial: `experiment` (JSON), `epochs` (how many it was trained), `epoch-N` (its
+    scores after the N-th epoch that selects), `reason` (why it was stopped or failed).
     """
 
     def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
@@ -80,6 +73,11 @@ class Study:
         ended = len(self.trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
         return max(0, self._trials - ended)
 
+    @property
+    def unasked(self) -> int:
+        """How many trials `next` is still to hand out; others of the remaining ones run."""
+        return max(0, self._trials - len(self.trials())) + len(self._left)
+
     def _sampler(self, number: int) -> TPESampler:
         digest = hashlib.sha256(f"{self._seed}/{number}".encode()).digest()
         with warnings.catch_warnings():
@@ -94,34 +92,47 @@ class Study:
                 seed=int.from_bytes(digest[:4]),
             )
 
-    def next(self) -> Assignment:
+    def next(self) -> tuple[int, Experiment]:
         """Return the next trial: unfinished ones first, then recipes, then what is sampled.
 
         A seeded sampler repeats its first draws after a restart, hence a seed of its own for each
-        trial.
+        trial. Raises ConfigError for sampled settings that do not go together, after the trial was
+        told as failed.
         """
         if self._left:
             number = self._left.pop(0)
-            frozen = self._study.trials[number]
+            frozen = self._frozen(number)
             self._asked[number] = Trial(self._study, frozen._trial_id)
             if "experiment" in frozen.user_attrs:
-                return Assignment(number, self.experiment(number), resumed=True)
+                return number, self.experiment(number)
             trial = self._asked[number]
         else:
-            self._study.sampler = self._sampler(len(self._study.trials))
+            self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
             trial = self._study.ask()
             self._asked[trial.number] = trial
-        experiment = self.space.sample(trial)
+        try:
+            experiment = self.space.sample(trial)
+        except ConfigError as error:
+            self.fail(trial.number, str(error))
+            raise
         trial.set_user_attr("experiment", json.dumps(dump(experiment)))
-        return Assignment(trial.number, experiment, resumed=False)
+        return trial.number, experiment
 
-    def record_epoch(self, number: int, epoch: int, scores: Mapping[str, float]) -> None:
-        """Store the scores of a trial's epoch (the N-th that selects, from 1)."""
-        self._asked[number].set_user_attr(f"epoch-{epoch}", dict(scores))
+    def epochs_trained(self, number: int) -> int:
+        """Return how many epochs of a trial are stored, those that do not select among them."""
+        return self._frozen(number).user_attrs.get("epochs", 0)
+
+    def record_epoch(
+        self, number: int, epoch: int, selecting_epoch: int | None, scores: Mapping[str, float]
+    ) -> None:
+        """Store an epoch of a trial, from 1, and its scores if it is the N-th that selects."""
+        if selecting_epoch is not None:
+            self._asked[number].set_user_attr(f"epoch-{selecting_epoch}", dict(scores))
+        self._asked[number].set_user_attr("epochs", epoch)
 
     def epochs(self, number: int) -> dict[int, dict[str, float]]:
-        """Return the stored scores of a trial's epochs."""
-        attributes = self._study.trials[number].user_attrs
+        """Return the stored scores of a trial's epochs that select."""
+        attributes = self._frozen(number).user_attrs
         return {
             int(key.removeprefix("epoch-")): value
             for key, value in attributes.items()
@@ -129,8 +140,11 @@ class Study:
         }
 
     def selected_scores(self, number: int) -> dict[str, float] | None:
-        """Return the scores of a trial's best epoch (least `against_gray`), if it has any."""
-        epochs = self.epochs(number).values()
+        """Return the scores of a trial's best epoch (least `against_gray`), if it has any.
+
+        It is the epoch of the best checkpoint; one whose score is not a number is never that.
+        """
+        epochs = [s for s in self.epochs(number).values() if math.isfinite(s["against_gray"])]
         return min(epochs, key=lambda scores: scores["against_gray"], default=None)
 
     @property
@@ -144,12 +158,15 @@ class Study:
 
     def experiment(self, number: int) -> Experiment:
         """Return the experiment of a trial."""
-        stored = self._study.trials[number].user_attrs["experiment"]
+        stored = self._frozen(number).user_attrs["experiment"]
         return parse(Experiment, json.loads(stored), f"trial {number}")
 
     def parameters(self, number: int) -> dict[str, Any]:
         """Return what was drawn for a trial."""
-        return self._study.trials[number].params
+        return self._frozen(number).params
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[number]
 
     def past_scores(self, name: str) -> list[tuple[int, int, float]]:
         """List (trial, epoch, score) of all epochs so far, in the order of the trials."""
@@ -159,13 +176,21 @@ class Study:
             for epoch, scores in sorted(self.epochs(trial.number).items())
         ]
 
-    def complete(self, number: int) -> None:
-        """Tell that a trial was trained to its end."""
+    def complete(self, number: int) -> str | None:
+        """Tell that a trial was trained to its end; return why it counts as failed, if it does.
+
+        Optuna itself would turn a NaN among the objective's values silently into a failure.
+        """
         scores = self.selected_scores(number)
         if scores is None:
-            self.fail(number, "it ended without a scored epoch")
-            return
-        self._study.tell(number, [scores[name] for name in self.objective])
+            refusal = "it ended without an epoch whose score is a number"
+        elif bad := [name for name in self.objective if not math.isfinite(scores[name])]:
+            refusal = f"not a number in its best epoch: {', '.join(bad)}"
+        else:
+            self._study.tell(number, [scores[name] for name in self.objective])
+            return None
+        self.fail(number, refusal)
+        return refusal
 
     def prune(self, number: int, reason: str) -> None:
         """Tell that a trial was stopped early."""
@@ -176,7 +201,3 @@ class Study:
         """Tell that a trial failed, and why."""
         self._asked[number].set_user_attr("reason", reason)
         self._study.tell(number, state=TrialState.FAIL)
-
-    def set_attribute(self, number: int, key: str, value: Any) -> None:
-        """Store something else about a trial, such as its MLflow run."""
-        self._asked[number].set_user_attr(key, value)

@@ -201,7 +201,7 @@ def _train_trials(
     tuner = tune.Tuner(
         tune.with_resources(run_trial, dict(resources)),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, job.folder, shape),
+            search_alg=StudySearcher(study, job.folder, shape, console),
             scheduler=rule,
             num_samples=study.remaining,
             max_concurrent_trials=concurrent,
@@ -218,8 +218,11 @@ def _train_trials(
             verbose=0,
         ),
     )
-    tuner.fit()
-    return bool(callback.interrupt())
+    try:
+        tuner.fit()
+    finally:
+        callback.interrupt()
+    return study.remaining > 0
 
 
 def _parent_params(job: Job, shape: Shape) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from colorization.experiment import Experiment
 from colorization.export import export
 from colorization.loss_log import Diverged
 from colorization.training import Report, fit
+from failure import reason_of
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -29,14 +30,15 @@ def run_trial(config: dict[str, Any]) -> None:
         with _log_file(config):
             _fit(config, tune.report, None)
         return
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray import tune
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     resources = {"CPU": config["cpus_per_worker"]}
     if config["gpus_per_worker"]:
         resources["GPU"] = config["gpus_per_worker"]
-    TorchTrainer(
+    trainer = TorchTrainer(
         _run_worker,
         train_loop_config=config,
         scaling_config=ScalingConfig(
@@ -51,7 +53,11 @@ def run_trial(config: dict[str, Any]) -> None:
             # A worker or a node may die: the group goes on from the run's last checkpoint.
             failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:  # tried again twice; Tune need not multiply that by its own
+        tune.report({"failed": reason_of(error)})
 
 
 def _run_worker(config: dict[str, Any]) -> None:

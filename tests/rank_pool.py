@@ -71,6 +71,8 @@ class RankPool:
         answers, faults = [], []
         for rank, (_, connection) in enumerate(self._ranks):
             if not connection.poll(PATIENCE):
+                for process, _ in self._ranks:
+                    process.kill()  # an answer that came late would be taken for a later one
                 raise TimeoutError(f"rank {rank} hangs in {function.__name__}")
             fault, answer = connection.recv()
             if fault:

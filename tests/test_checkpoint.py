@@ -97,6 +97,7 @@ def test_a_directory_of_other_settings_is_refused_with_the_difference(
     tiny: Make, tmp_path: Path
 ) -> None:
     checkpoint.write_experiment(tmp_path, tiny())
+    checkpoint.save(tmp_path, state(1), keep=2)
     with pytest.raises(ConfigError, match="other settings") as caught:
         checkpoint.write_experiment(tmp_path, tiny("model.lambda_l1=7"))
     assert "model.lambda_l1: 100.0 there, 7.0 here" in str(caught.value)
@@ -104,9 +105,17 @@ def test_a_directory_of_other_settings_is_refused_with_the_difference(
     assert checkpoint.read_run(tmp_path) == tiny()
 
 
+def test_a_directory_without_a_checkpoint_takes_other_settings(tiny: Make, tmp_path: Path) -> None:
+    checkpoint.write_experiment(tmp_path, tiny())  # and ended at a setting that cannot work
+    checkpoint.write_experiment(tmp_path, tiny("model.lambda_l1=7"))
+    assert checkpoint.read_run(tmp_path) == tiny("model.lambda_l1=7")
+
+
 def test_a_run_may_go_on_with_other_settings_of_speed(tiny: Make, tmp_path: Path) -> None:
     checkpoint.write_experiment(tmp_path, tiny())
+    checkpoint.save(tmp_path, state(1), keep=2)
     checkpoint.write_experiment(tmp_path, tiny("data.loader_workers=2"))
+    assert checkpoint.read_run(tmp_path) == tiny()
 
 
 def test_a_directory_that_holds_no_run_is_named(tmp_path: Path) -> None:

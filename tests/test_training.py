@@ -145,12 +145,24 @@ def test_lines_of_epochs_without_a_checkpoint_are_written_once(
     assert all("ab_mae" in entry for entry in history)
 
 
-def test_a_finished_run_is_finished(tiny: Make, tmp_path: Path) -> None:
-    first = fit(tiny(), tmp_path)
+def test_a_finished_run_is_finished_and_says_once_more_how(tiny: Make, tmp_path: Path) -> None:
+    told: list[Report] = []
+    first = fit(tiny(), tmp_path, report=told.append)
+    again: list[Report] = []
+    assert fit(tiny(), tmp_path, report=again.append) == first
+    assert again == told[-1:]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_resumed_run_repeats_its_last_report_and_goes_on(
+    epoch: int, tiny: Make, tmp_path: Path
+) -> None:
+    stopped = watched_fit(tiny(), tmp_path, stop_after=epoch)
     reports: list[Report] = []
-    again = fit(tiny(), tmp_path, report=reports.append)
-    assert reports == []
-    assert again == first
+    fit(tiny(), tmp_path, report=reports.append)
+    assert [report.epoch for report in reports] == list(range(epoch, 4))
+    assert [report.selecting_epoch for report in reports] == [None, 1, 2][epoch - 1 :]
+    assert reports[0].metrics == stopped.scores[-1]
 
 
 def test_every_epoch_is_reported_with_scores_terms_checkpoint_and_grid(
@@ -287,6 +299,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(tiny: Make, tmp_p
     assert len(read_history(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_training_that_explodes_ends_the_run(tiny: Make, tmp_path: Path) -> None:
     experiment = tiny(
         "train.learning_rate=1",

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from colorization.config import ConfigError
+from storage import ROOT, storage_folder, trial_folder
+
+
+def test_without_a_wish_everything_lies_under_runs_of_the_project_wherever_one_stands(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert storage_folder(None) == ROOT / "runs"
+    assert (ROOT / "ray_jobs" / "tune.py").exists()
+
+
+def test_a_relative_folder_is_meant_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage_folder("here/runs") == tmp_path / "here" / "runs"
+
+
+def test_a_tilde_is_the_home_folder_and_a_file_address_its_path():
+    assert storage_folder("~/runs") == Path.home() / "runs"
+    assert storage_folder("file:///nfs/runs") == Path("/nfs/runs")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://x", "hdfs://y/z"])
+def test_an_address_that_is_no_folder_is_refused_with_what_is_needed(address):
+    with pytest.raises(ConfigError, match=f"--storage: found {address}.*directory"):
+        storage_folder(address)
+
+
+def test_folders_of_trials_sort_by_their_number():
+    names = [trial_folder(Path("study"), number).name for number in (7, 12, 1234)]
+    assert names == ["trial-0007", "trial-0012", "trial-1234"]

@@ -1,0 +1,215 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from colorization.config import ConfigError
+from colorization.experiment import read_experiment
+from colorization.models.gan import GANConfig
+from space import Space
+from study import Study
+
+SPACE = """
+search:
+  first_trials: [resnet_gan]
+experiment:
+  data: {source: {name: sample, crops: 16, scoring_crops: 8}, size: 32}
+  model:
+    name: gan
+    generator: {name: unet, width: !logint [4, 64]}
+    discriminator: {name: patch, width: 4, layers: 1}
+    adversarial: !choice
+      bce: {name: bce, label_smoothing: !uniform [0, 0.2]}
+      lsgan: {name: lsgan}
+    lambda_l1: !loguniform [1, 1000]
+  train:
+    batch_size: 8
+    stages:
+      adversarial: {turns: adversarial, epochs: 4}
+"""
+
+Open = Callable[..., Study]
+
+
+@pytest.fixture
+def open_study(tmp_path: Path) -> Open:
+    """A function that opens the study kept in one folder, as each start of a command does."""
+    file = tmp_path / "space.yaml"
+    file.write_text(SPACE)
+
+    def open_it(*overrides: str, trials: int = 8, seed: int = 0, name: str = "gan-1") -> Study:
+        space = Space.read(file, "gan", list(overrides))
+        return Study(tmp_path / name, name, space, seed, trials)
+
+    return open_it
+
+
+def scores(against_gray: float, **others: float) -> dict[str, float]:
+    return {"against_gray": against_gray, "ab_mae": 0.1, "ab_jsd": 0.5, **others}
+
+
+def attributes(study: Study, number: int) -> dict[str, Any]:
+    return study.trials()[number].user_attrs
+
+
+def test_the_recipe_comes_first_and_then_sampled_experiments(open_study: Open):
+    study = open_study()
+    (first, recipe), (second, sampled) = study.next(), study.next()
+    assert (first, second) == (0, 1)
+    asked_for = read_experiment("resnet_gan").model
+    assert isinstance(asked_for, GANConfig)
+    assert study.parameters(0)["model.lambda_l1"] == asked_for.lambda_l1
+    assert study.parameters(0)["model.adversarial"] == asked_for.adversarial.name
+    assert sampled != recipe
+
+
+def test_a_finished_trial_is_complete_with_the_scores_of_its_best_epoch(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 2, 1, scores(0.8, ab_mae=0.08, ab_jsd=0.4))
+    study.record_epoch(0, 3, 2, scores(0.9, ab_mae=0.07, ab_jsd=0.6))
+    assert study.complete(0) is None
+    (trial,) = study.trials(TrialState.COMPLETE)
+    assert trial.values == [0.08, 0.4]
+
+
+def test_a_stopped_trial_is_pruned_with_its_reason_and_how_far_it_came(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, None, scores(1.0))
+    study.record_epoch(0, 2, 1, scores(0.9))
+    study.prune(0, "stopped early after 1 epochs")
+    (trial,) = study.trials(TrialState.PRUNED)
+    assert trial.user_attrs["reason"] == "stopped early after 1 epochs"
+    assert trial.user_attrs["epochs"] == 2
+    assert study.epochs(0).keys() == {1}
+
+
+def test_a_failed_trial_is_told_as_failed_with_its_reason(open_study: Open):
+    study = open_study()
+    study.next()
+    study.fail(0, "Diverged: loss is nan")
+    (trial,) = study.trials(TrialState.FAIL)
+    assert trial.user_attrs["reason"] == "Diverged: loss is nan"
+    assert study.remaining == 7
+
+
+def test_an_epoch_whose_score_is_not_a_number_is_not_the_best(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, 1, scores(math.nan, ab_mae=math.nan))
+    study.record_epoch(0, 2, 2, scores(0.9, ab_mae=0.09))
+    study.record_epoch(0, 3, 3, scores(math.inf))
+    assert study.complete(0) is None
+    assert study.trials(TrialState.COMPLETE)[0].values == [0.09, 0.5]
+
+
+def test_a_trial_without_a_scored_epoch_fails_and_says_so(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, 1, scores(math.nan))
+    refusal = study.complete(0)
+    assert refusal == "it ended without an epoch whose score is a number"
+    assert attributes(study, 0)["reason"] == refusal
+    assert [t.state for t in study.trials()] == [TrialState.FAIL]
+
+
+def test_an_objective_that_is_not_a_number_makes_a_failure_that_names_it(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, 1, scores(0.9, ab_jsd=math.nan))
+    assert study.complete(0) == "not a number in its best epoch: ab_jsd"
+    assert [t.state for t in study.trials()] == [TrialState.FAIL]
+
+
+def test_an_unfinished_trial_is_handed_out_first_and_as_it_was(open_study: Open):
+    study = open_study()
+    study.next()
+    left = study.next()
+    study.record_epoch(0, 1, 1, scores(0.9))
+    study.complete(0)
+    study.record_epoch(1, 1, 1, scores(0.8))
+    again = open_study()
+    assert again.next() == left
+    assert again.epochs_trained(1) == 1
+    again.record_epoch(1, 2, 2, scores(0.7))
+    again.complete(1)
+    assert again.epochs(1).keys() == {1, 2}
+    assert again.next()[0] == 2
+    assert len(again.trials(TrialState.COMPLETE)) == 2
+
+
+def test_recipes_are_not_queued_twice_by_a_second_start(open_study: Open):
+    _, recipe = open_study().next()
+    again = open_study()
+    assert again.next() == (0, recipe)
+    assert again.next()[1] != recipe
+
+
+def test_a_restart_does_not_draw_the_same_trials_again(open_study: Open):
+    for number in range(4):  # the recipe, and three draws of the sampler, each by another process
+        study = open_study()
+        assert study.next()[0] == number
+        study.fail(number, "x")
+    draws = [str(study.parameters(number)) for number in range(4)]
+    assert len(set(draws)) == 4
+
+
+def test_a_study_with_the_same_seed_draws_the_same_and_with_another_seed_not(open_study: Open):
+    def draw(name: str, seed: int) -> list[dict[str, Any]]:
+        study = open_study(name=name, seed=seed)
+        return [study.parameters(study.next()[0]) for _ in range(3)]
+
+    assert draw("a", 1) == draw("b", 1)
+    assert draw("c", 2) != draw("a2", 1)
+
+
+def test_what_remains_counts_unfinished_trials_and_may_be_raised(open_study: Open):
+    study = open_study(trials=3)
+    study.next()
+    study.next()
+    study.fail(0, "x")
+    assert open_study(trials=3).remaining == 2
+    assert open_study(trials=5).remaining == 4
+    assert open_study(trials=1).remaining == 0
+
+
+def test_trials_that_run_remain_but_are_not_handed_out_again(open_study: Open):
+    study = open_study(trials=2)
+    study.next()
+    assert (study.remaining, study.unasked) == (2, 1)
+    study.next()
+    assert (study.remaining, study.unasked) == (2, 0)
+    assert open_study(trials=2).unasked == 2
+
+
+def test_another_space_under_the_same_name_is_refused(open_study: Open):
+    open_study().next()
+    with pytest.raises(ConfigError, match=r"'gan-1'.*another --name"):
+        open_study("model.lambda_l1=!loguniform [1, 10]")
+
+
+def test_another_number_of_trials_or_loader_processes_goes_on_with_the_study(open_study: Open):
+    begun = open_study().next()
+    again = open_study("search.trials=20", "data.loader_workers=2", trials=20)
+    assert again.next() == begun
+
+
+def test_scores_of_the_past_are_listed_for_the_stopping_rule(open_study: Open):
+    study = open_study()
+    study.next()
+    study.next()
+    study.record_epoch(1, 1, 1, scores(0.7))
+    study.record_epoch(0, 1, 1, scores(0.9))
+    study.record_epoch(0, 2, 2, scores(0.8))
+    assert open_study().past_scores("against_gray") == [(0, 1, 0.9), (0, 2, 0.8), (1, 1, 0.7)]
+
+
+def test_the_scores_of_leave_gray_are_kept_with_the_study(open_study: Open):
+    study = open_study()
+    assert study.gray == {}
+    study.gray = {"ab_mae": 0.125}
+    assert open_study().gray == {"ab_mae": 0.125}
