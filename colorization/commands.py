@@ -117,6 +117,7 @@ def show(recipe_or_file: str, settings: Sequence[str]) -> int:
     are not looked for.
     """
     experiment = read_experiment(recipe_or_file, settings)
+    parameters = count_players(experiment)
     console.print(config.to_yaml(config.dump(experiment)), markup=False)
     table = Table(title="what may be set: key=value", title_justify="left", box=None)
     for heading in ("key", "value", "allowed", ""):
@@ -127,7 +128,7 @@ def show(recipe_or_file: str, settings: Sequence[str]) -> int:
     with comments.capture() as capture:
         comments.print(table)
         comments.print()
-        for player, count in count_players(experiment).items():
+        for player, count in parameters.items():
             comments.print(f"{player}: {count:,} parameters")
         for weights in experiment.model.weights():
             comments.print(f"starts from torchvision's {type(weights).__name__}.{weights.name}")

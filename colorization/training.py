@@ -93,8 +93,8 @@ def fit(
     if ranks.first:
         _mend(run, position)
     barrier(ranks)
-    if report and position.epoch:
-        report(_last_report(experiment, run, newest, gray))
+    if report and (history := read_history(run)):
+        report(_last_report(experiment, run, history, newest, gray))
 
     stages = list(experiment.train.stages.items())
     while position.stage < len(stages):
@@ -167,10 +167,13 @@ def _save(
 
 
 def _last_report(
-    experiment: Experiment, run: Path, newest: Path | None, gray: dict[str, float]
+    experiment: Experiment,
+    run: Path,
+    history: list[dict[str, Any]],
+    newest: Path | None,
+    gray: dict[str, float],
 ) -> Report:
     """Repeat the report of the last epoch."""
-    history = read_history(run)
     metrics = dict(history[-1])
     epoch, name = metrics.pop("epoch"), metrics.pop("stage")
     stages = experiment.train.stages
