@@ -3,11 +3,13 @@
 import getpass
 import json
 import logging
+import platform
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -21,6 +23,8 @@ __all__ = ["RunStatus", "Tracker", "default_tracking_uri"]
 log = logging.getLogger(__name__)
 
 RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+_VERSIONED = ("torch", "torchvision", "ray", "optuna", "mlflow")  # tags of every run
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries
 
@@ -214,8 +218,10 @@ def _describe(event: Event) -> str:
 
 
 def _source_tags() -> dict[str, str]:
-    """Say who started what, from which commit."""
+    """Say who started what, from which commit, with which versions."""
     tags = {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+    tags["version.python"] = platform.python_version()
+    tags |= {f"version.{package}": version(package) for package in _VERSIONED}
     try:
         tags["mlflow.user"] = getpass.getuser()
     except (KeyError, OSError):
