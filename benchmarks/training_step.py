@@ -1,4 +1,4 @@
-"""How long a GAN's training step takes: float32 and bfloat16, plain memory layout and channels last.
+"""How long a GAN's training step takes in float32 and bfloat16, with and without channels last.
 
 Run it on a quiet machine: `python benchmarks/training_step.py`. The ways take turns within one
 process, so that whatever else the machine does meets them alike; medians are compared.
@@ -9,6 +9,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,13 +29,13 @@ Way = tuple[str, bool]  # precision, channels_last
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small pictures, one round")
-    parser.add_argument("--rounds", type=int, default=7, help="epochs measured a way (7)")
-    parser.add_argument("--steps", type=int, default=4, help="steps an epoch (4)")
+    parser.add_argument("--quick", action="store_true", help="small pictures and networks, once")
+    parser.add_argument("--rounds", type=int, default=5, help="measured a way (5)")
+    parser.add_argument("--steps", type=int, default=1, help="a round (1)")
     options = parser.parse_args(arguments)
-    size, batch, rounds, steps = SIZE, BATCH, options.rounds, options.steps
+    size, batch, width, rounds, steps = SIZE, BATCH, 64, options.rounds, options.steps
     if options.quick:
-        size, batch, rounds, steps = 32, 2, 1, 1
+        size, batch, width, rounds, steps = 32, 2, 8, 1, 1
 
     ranks = current_ranks()
     bfloat16 = computes_bfloat16(ranks.device)
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for heading in ("ms a step", "pictures/s", "time / float32"):
         table.add_column(heading, justify="right")
     for generator in GENERATORS:
-        seconds = _measure(generator, ways, ranks, size, batch, rounds, steps)
+        seconds = _measure(
+            {"name": generator, "width": width}, ways, ranks, size, batch, rounds, steps
+        )
         plain = seconds["float32", False]
         for (precision, channels_last), taken in seconds.items():
             table.add_row(
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    generator: str,
+    generator: dict[str, Any],
     ways: Sequence[Way],
     ranks: Ranks,
     size: int,
@@ -92,14 +95,14 @@ def _measure(
 
 
 def _stage_run(
-    generator: str, way: Way, ranks: Ranks, size: int, batch: int, steps: int
+    generator: dict[str, Any], way: Way, ranks: Ranks, size: int, batch: int, steps: int
 ) -> StageRun:
     precision, channels_last = way
     experiment = parse(
         Experiment,
         {
             "data": {"source": {"name": "sample", "crops": batch * steps}, "size": size},
-            "model": {"name": "gan", "generator": {"name": generator}},
+            "model": {"name": "gan", "generator": generator},
             "train": {
                 "batch_size": batch,
                 "precision": precision,

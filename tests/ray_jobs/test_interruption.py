@@ -1,0 +1,213 @@
+"""Studies that are interrupted, killed or cut off from MLflow, and go on with nothing lost."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import ROOT, Done, Place, new_place
+from optuna.trial import TrialState
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 10
+SPACE = """
+search:
+  trials: 2
+  rung: {grace_period: 50, reduction_factor: 3}
+experiment:
+  data: {source: {name: sample, crops: 64, scoring_crops: 8}, size: 32}
+  model:
+    name: gan
+    generator: {name: unet, width: 8}
+    discriminator: {name: patch, width: 8, layers: 1}
+    lambda_l1: !loguniform [1, 1000]
+  train:
+    batch_size: 16
+    learning_rate: 0.002
+    grid_pictures: 2
+    stages:
+      head_start: {turns: l1, epochs: 1, select: false}
+      adversarial: {turns: adversarial, epochs: 9}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with new_place(tmp_path) as made:
+        (made.folder / "space.yaml").write_text(SPACE)
+        yield made
+
+
+def command(place: Place, *more: str) -> list[str]:
+    space, storage = str(place.folder / "space.yaml"), str(place.storage)
+    return ["--model", "gan", "--space", space, "--name", "s", "--storage", storage, *more]
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read what a command prints, up to a line with the pattern."""
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if re.search(pattern, line):
+            return read
+    raise AssertionError(f"it ended without {pattern!r}:\n{read}")
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals, read: str) -> Done:
+    """Send a signal to a command and all that it started, as Ctrl-C does; wait for its end."""
+    os.killpg(process.pid, number)
+    rest, _ = process.communicate(timeout=120)
+    return Done(process.returncode, read + rest)
+
+
+def assert_gone(place: Place) -> None:
+    """Wait for the end of what a killed command had started; Ray's processes watch each other."""
+    deadline = time.monotonic() + 60
+    while place.processes():
+        assert time.monotonic() < deadline, f"still running: {place.processes()}"
+        os.sched_yield()
+
+
+def assert_nothing_lost_or_doubled(place: Place, trials: int = 2) -> None:
+    found = place.trials("s")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * trials
+    parent, children = place.runs("s")
+    assert parent.info.status == "FINISHED"
+    assert children.keys() == set(range(trials))
+    for trial in found:
+        run = children[trial.number]
+        assert trial.user_attrs["epochs"] == EPOCHS
+        selecting = [key for key in trial.user_attrs if key.startswith("epoch-")]
+        assert sorted(selecting) == sorted(f"epoch-{n}" for n in range(1, EPOCHS))
+        assert run.info.status == "FINISHED"
+        assert place.steps(run, "ab_mae") == list(range(1, EPOCHS + 1))
+        assert place.steps(run, "gray/ab_mae") == [0]
+        metrics = place.storage / "studies" / "s" / f"trial-{trial.number:04d}" / "metrics.jsonl"
+        assert len(metrics.read_text().splitlines()) == EPOCHS
+
+
+def test_ctrl_c_closes_the_trials_as_killed_and_the_same_command_goes_on(place):
+    process = place.start("tune.py", *command(place))
+    read = read_until(process, r"epoch 3 ")
+    done = end(process, signal.SIGINT, read)
+    assert done.code == 130, done.output
+    assert "Traceback" not in done.output
+    assert "goes on from here" in done.output
+    assert_gone(place)
+    parent, children = place.runs("s")
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in children.values()} == {"KILLED"}
+    assert {trial.state for trial in place.trials("s")} == {TrialState.RUNNING}
+    again = place.run("tune.py", *command(place))
+    assert again.code == 0, again.output
+    (number,) = re.findall(r"trial (\d) epoch 3 ", read)
+    assert not re.search(rf"trial {number} epoch [12] ", again.output), "it began anew"
+    assert_nothing_lost_or_doubled(place)
+
+
+def test_sigterm_ends_a_study_like_ctrl_c(place):
+    process = place.start("tune.py", *command(place))
+    read = read_until(process, r"epoch 2 ")
+    process.terminate()  # what `ray job stop` sends, to the command alone
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, read + rest
+    assert {run.info.status for run in place.runs("s")[1].values()} == {"KILLED"}
+    assert_gone(place)
+
+
+def test_a_study_whose_driver_was_killed_goes_on_with_nothing_lost_or_doubled(place):
+    process = place.start("tune.py", *command(place))
+    read = read_until(process, r"epoch 4 ")
+    process.kill()
+    process.communicate()
+    assert_gone(place)
+    assert re.search(r"trial \d epoch 4", read)
+    again = place.run("tune.py", *command(place))
+    assert again.code == 0, again.output
+    assert_nothing_lost_or_doubled(place)
+
+
+def test_a_trial_whose_process_was_killed_goes_on_from_its_last_checkpoint(place):
+    process = place.start("tune.py", *command(place, "--trials", "1"))
+    read = read_until(process, r"trial 0 epoch 4 ")
+    (actor,) = [pid for pid, title in place.processes().items() if "ImplicitFunc" in title]
+    os.kill(actor, signal.SIGKILL)
+    rest, _ = process.communicate(timeout=300)
+    output = read + rest
+    assert process.returncode == 0, output
+    assert "trial 0 goes on from its last checkpoint after a crash" in output
+    assert len(re.findall(r"epoch 1 head_start", output)) == 1, "it began anew"
+    assert_nothing_lost_or_doubled(place, trials=1)
+
+
+def test_two_workers_train_each_trial_as_one_group(place):
+    done = place.run("tune.py", *command(place, "--workers", "2"))
+    assert done.code == 0, done.output
+    assert "2 workers x (1 CPU), 1 at once" in done.output
+    assert_nothing_lost_or_doubled(place)
+    assert_gone(place)
+
+
+def test_a_group_whose_worker_was_killed_goes_on_from_the_last_checkpoint(place):
+    process = place.start("tune.py", *command(place, "--workers", "2", "--trials", "1"))
+    read = read_until(process, r"trial 0 epoch 4 ")
+    workers = [pid for pid, title in place.processes().items() if "TrainWorker" in title]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    rest, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, read + rest
+    assert_nothing_lost_or_doubled(place, trials=1)
+
+
+def test_a_dead_mlflow_server_stops_no_training_and_loses_nothing(place):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    cut_off = place.run("tune.py", *command(place), env={"MLFLOW_TRACKING_URI": dead})
+    assert cut_off.code == 1, cut_off.output
+    assert "does not answer" in cut_off.output
+    assert "registering failed" in cut_off.output
+    assert "Traceback" not in cut_off.output
+    assert [trial.state for trial in place.trials("s")] == [TrialState.COMPLETE] * 2
+    assert not (place.storage / "mlflow.db").exists()
+    again = place.run("tune.py", *command(place))
+    assert again.code == 0, again.output
+    assert_nothing_lost_or_doubled(place)
+    assert place.client().get_model_version_by_alias("colorizer-gan", "champion")
+
+
+def test_it_works_from_inside_ray_jobs_as_well(place):
+    folder = ROOT / "ray_jobs"
+    before = set(folder.iterdir())
+    done = place.run("tune.py", *command(place, "--trials", "1"), cwd=folder)
+    assert done.code == 0, done.output
+    assert_nothing_lost_or_doubled(place, trials=1)
+    assert set(folder.iterdir()) - before <= {folder / "__pycache__"}
+
+
+def test_a_running_cluster_is_joined_and_goes_on_running(place):
+    ray = str(Path(sys.executable).with_name("ray"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    head = [ray, "start", "--head", "--port", str(port), "--num-cpus", "2"]
+    dashboard = ["--include-dashboard", "true", "--dashboard-port", "0"]
+    environment = place.environment()
+    subprocess.run([*head, *dashboard], env=environment, check=True, capture_output=True)
+    try:
+        address = {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        done = place.run("tune.py", *command(place), env=address)
+        assert done.code == 0, done.output
+        assert f"on the cluster at 127.0.0.1:{port}" in done.output
+        assert_nothing_lost_or_doubled(place)
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+    finally:
+        for pid in place.processes():
+            os.kill(pid, signal.SIGKILL)
