@@ -52,7 +52,8 @@ def _delete_old(folder: Path, keep: int, best_epoch: int | None) -> None:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    return sorted((run / FOLDER).glob("epoch-*"), key=_epoch)
+    found = (run / FOLDER).glob("epoch-*")
+    return sorted((path for path in found if path.name[6:].isdecimal()), key=_epoch)
 
 
 def _epoch(path: Path) -> int:

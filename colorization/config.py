@@ -45,6 +45,11 @@ def read_yaml(path: Path) -> Data:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
+        if isinstance(error, yaml.constructor.ConstructorError) and "tag '!" in str(error):
+            raise ConfigError(
+                f"{path} is a search space, with distributions in place of values: give it to "
+                "tune.py as --space; an experiment is needed here"
+            ) from error
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds {type(data).__name__}, a mapping of settings is needed")

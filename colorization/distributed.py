@@ -180,7 +180,11 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         # By itself, and not by all_reduce, so that it has a gradient too (a gradient penalty's).
-        return _SumOverRanks.apply(gradients[0].contiguous())  # pyright: ignore[reportReturnType]
+        return _sum_over_ranks(gradients[0].contiguous())
+
+
+def _sum_over_ranks(values: Tensor) -> Tensor:
+    return _SumOverRanks.apply(values)  # pyright: ignore[reportReturnType]
 
 
 class _CPUSyncBatchNorm(nn.BatchNorm2d):
@@ -198,10 +202,11 @@ class _CPUSyncBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.float()
-        shares = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
         count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean, square = _SumOverRanks.apply(shares) / count  # pyright: ignore[reportGeneralTypeIssues]
-        variance = square - mean.square()
+        # Twice over the ranks: the mean of squares less the square of the mean would cancel.
+        mean = _sum_over_ranks(values.sum((0, 2, 3))) / count
+        centered = values - mean.view(1, -1, 1, 1)
+        variance = _sum_over_ranks(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -211,5 +216,5 @@ class _CPUSyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance * count / (count - 1), momentum)
         shape = (1, -1, 1, 1)
-        normalized = (values - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
+        normalized = centered * (variance + self.eps).rsqrt().view(shape)
         return (normalized * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)

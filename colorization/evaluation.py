@@ -18,7 +18,7 @@ from colorization.grid import write_grid
 from colorization.loss_log import Diverged
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
-from colorization.perceptual import perceptual_scores
+from colorization.perceptual import SMALLEST_SIDE, perceptual_scores
 from colorization.pictures import UnreadablePicture
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,13 @@ class Evaluation:
         *,
         perceptual: bool = False,
     ) -> None:
-        """Prepare to score; `perceptual` adds FID and LPIPS where their weights are cached."""
+        """Prepare to score; `perceptual` adds FID and LPIPS where their weights are cached.
+
+        Both need pictures of SMALLEST_SIDE pixels and are left out below.
+        """
         self._ranks = ranks
         self._perceptual = None
-        if perceptual:
+        if perceptual and experiment.data.size >= SMALLEST_SIDE:
             self._perceptual, left_out = perceptual_scores(ranks.device)
             if left_out and ranks.first:
                 log.warning(left_out)

@@ -140,14 +140,6 @@ class Experiment(Config):
             flat.pop(key)
         return hashlib.sha256(json.dumps(flat).encode()).hexdigest()[:12]
 
-    @property
-    def selecting_epochs(self) -> int | None:
-        """How many epochs count for the search; None where a stage is measured in steps."""
-        stages = [stage for stage in self.train.stages.values() if stage.select]
-        if any(stage.epochs is None for stage in stages):
-            return None
-        return sum(stage.epochs or 0 for stage in stages)
-
 
 def _check_change(name: str, change: Mapping[str, Any]) -> None:
     fixed = ("train.stages", "train.seed", "train.keep", "model.name", "data.size")

@@ -1,5 +1,6 @@
 """One stage of a run, from its restart to its last epoch: the training loop itself."""
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from colorization.color import rgb_to_lab
 from colorization.data import PictureSet, TrainingLoader
-from colorization.distributed import Ranks, replicate, share_batch_statistics
+from colorization.distributed import Ranks, mean_over_ranks, replicate, share_batch_statistics
 from colorization.ema import AveragedWeights
 from colorization.experiment import Experiment, Stage, build_model, without_pretrained
 from colorization.loss_log import LossLog
 from colorization.models.colorizer import Progress, Turn
 from colorization.optimizers import adopt, build_optimizers, clip_gradients, freeze
+
+log = logging.getLogger(__name__)
 
 
 class StageRun:
@@ -88,12 +91,22 @@ class StageRun:
         losses = LossLog(self.name, epoch + 1, self.ranks)
         first_step = stage_epoch * len(self.data)
         self.pictures_last_epoch = 0
+        unreadable: set[str] = set()
         for step, batch in enumerate(self.data.epoch(epoch), start=first_step):
             if step >= self.steps:
                 break
             self._step(self._to_lab(batch.rgb), step, losses)
             self.pictures_last_epoch += len(batch.rgb) * self.ranks.size
-        return losses.means()
+            unreadable.update(batch.unreadable)
+        if unreadable:
+            log.warning(
+                "epoch %d: unreadable, others trained on in their place: %s",
+                epoch + 1,
+                ", ".join(sorted(unreadable)),
+            )
+        count = torch.tensor(float(len(unreadable)), device=self.ranks.device)
+        total = float(mean_over_ranks(count, self.ranks)) * self.ranks.size
+        return {**losses.means(), "train/unreadable": total}
 
     def _to_lab(self, rgb: Tensor) -> Tensor:
         lab = rgb_to_lab(rgb.to(self.ranks.device, non_blocking=True))

@@ -16,7 +16,7 @@ from colorization.config import dump
 from colorization.data import open_data
 from colorization.distributed import Ranks, barrier, current_ranks
 from colorization.evaluation import Evaluation, grid_path
-from colorization.experiment import Experiment, check
+from colorization.experiment import Experiment, Stage, check
 from colorization.stage import StageRun
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Report:
     checkpoint: Path | None  # on the first rank
     grid: Path | None  # picture grid, where one was made
     gray: dict[str, float]  # the leave-gray baseline's scores
+    last: bool  # whether the run ends with this epoch
 
 
 @dataclass
@@ -94,13 +95,13 @@ def fit(
         _mend(run, position)
     barrier(ranks)
     if report and (history := read_history(run)):
-        report(_last_report(experiment, run, history, newest, gray))
+        report(_last_report(experiment, run, history, newest, gray, _is_over(experiment, position)))
 
     stages = list(experiment.train.stages.items())
     while position.stage < len(stages):
         name, stage = stages[position.stage]
         at_stage = experiment.at(name)
-        if stage.epochs == 0 or stage.steps == 0:
+        if not _has_length(stage):
             position.stage += 1
             continue
         own_data = at_stage.data != experiment.data
@@ -141,7 +142,8 @@ def fit(
             barrier(ranks)
             if report:
                 selecting = position.selecting_epochs if stage.select else None
-                report(Report(position.epoch, name, selecting, metrics, saved, grid, gray))
+                last = _is_over(experiment, position)
+                report(Report(position.epoch, name, selecting, metrics, saved, grid, gray, last))
             if position.stage_epoch == 0:
                 break
     return Outcome(run, position.epoch, position.best_epoch, read_history(run))
@@ -172,6 +174,7 @@ def _last_report(
     history: list[dict[str, Any]],
     newest: Path | None,
     gray: dict[str, float],
+    last: bool,
 ) -> Report:
     """Repeat the report of the last epoch."""
     metrics = dict(history[-1])
@@ -187,7 +190,16 @@ def _last_report(
         newest,
         grid if grid.exists() else None,
         gray,
+        last,
     )
+
+
+def _is_over(experiment: Experiment, position: Position) -> bool:
+    return not any(map(_has_length, [*experiment.train.stages.values()][position.stage :]))
+
+
+def _has_length(stage: Stage) -> bool:
+    return bool(stage.epochs or stage.steps)
 
 
 def _write_best(run: Path, epoch: int | None) -> None:

@@ -51,9 +51,9 @@ def find_running() -> str | None:
     file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     if not file.exists():
         return None
-    address = file.read_text().strip()
-    host, _, port = address.rpartition(":")
     try:
+        address = file.read_text().strip()
+        host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=2):
             return address
     except (OSError, ValueError):
@@ -85,11 +85,15 @@ def connect(address: str | None) -> list[Node]:
         "configure_logging": True,
     }
     if address:
-        ray.init(address=address, **options)
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise ConfigError(f"no Ray cluster answers at {address}: {error}") from error
     else:
         here = this_machine()
         ray.init(
             address="local",
+            _node_ip_address="127.0.0.1",  # others must not reach what runs code for whoever asks
             num_cpus=int(here.cpus),
             num_gpus=int(here.gpus),
             # Tune frees the workers of a stopped trial through the dashboard.

@@ -60,7 +60,7 @@ def job_of(options: argparse.Namespace, space: "Space", name: str) -> "Job":
         gpus_per_worker=options.gpus_per_worker,
         concurrent=options.concurrent,
         promotion=options.promote,
-        seed=options.seed,
+        seed=options.seed or 0,
     )
 
 

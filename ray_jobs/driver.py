@@ -1,5 +1,6 @@
 """Joins Tune's loop with the study, MLflow and the console; it never blocks that loop."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,6 @@ class StudySearcher(_NeverRestored, Searcher):
             return {
                 "number": number,
                 "experiment": dump(experiment),
-                "epochs": experiment.selecting_epochs or float("inf"),
                 "directory": str(trial_folder(self._folder, number)),
                 **self._shape._asdict(),
             }
@@ -90,6 +90,8 @@ class StudyCallback(_NeverRestored, tune.Callback):
         self._running[number] = time.monotonic()
         settings = flatten(trial.config["experiment"])
         tags = {"trial": str(number), "directory": trial.config["directory"]}
+        if self._study.epochs_trained(number):
+            tags["reason"] = ""  # why it was interrupted holds no longer
         self._tracker.trial_started(number, f"trial-{number:04d}", settings, tags)
         self._console.trial_started(number, self._study.parameters(number))
 
@@ -111,7 +113,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
             result["epoch"],
             result["stage"],
             scores["against_gray"],
-            {name: scores[name] for name in self._study.objective},
+            {name: scores.get(name, math.nan) for name in self._study.objective},
             time.monotonic() - self._running[number],
         )
 

@@ -1,9 +1,10 @@
 """From finished trials to the winner in the registry, and to what the person types next."""
 
-import logging
+import json
 import shlex
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from colorization.experiment import Experiment, read_experiment
 from colorization.export import load_run
 from console import Ranked, StudyConsole
 from promotion import promote
-from registry import register, score_model
+from registry import find_version, register, score_model
 from storage import DEFAULT, trial_folder
 from study import Study
 from tracking import Tracker
@@ -26,8 +27,6 @@ from winner import Candidate, pareto_front, winner
 
 if TYPE_CHECKING:
     from study_job import Job
-
-log = logging.getLogger(__name__)
 
 
 def hand_over(
@@ -55,10 +54,11 @@ def hand_over(
     # Clients and servers of registries raise what they like. Nothing is lost: the winner lies on
     # disk, and the same command tries again.
     except Exception as error:
-        log.debug("registering failed", exc_info=error)
+        details = job.folder / "registering-failed.txt"
+        details.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         console.message(
-            f"registering failed ({type(error).__name__}: {error}); the same command with "
-            f"--name {job.name} tries again"
+            f"registering failed ({type(error).__name__}: {error}; all of it in {details}); the "
+            f"same command with --name {job.name} tries again"
         )
     front = {candidate.number for candidate in pareto_front(finished, list(objective.values()))}
     rows = [Ranked(None, 1.0, {name: study.gray[name] for name in objective if name in study.gray})]
@@ -131,7 +131,14 @@ def _register(
     test_gray = test.leave_gray()
     test_scores = test.scores(model, test_gray)
     name = f"colorizer-{job.family}"
-    version = register(
+    tags = {
+        "study": job.name,
+        "trial": str(number),
+        "experiment": experiment.hash,
+        "data": json.dumps(config.dump(experiment.data.source)),
+        "measures_generalization": str(sets.measures_generalization).lower(),
+    }
+    version = find_version(tracker.tracking_uri, name, tags) or register(
         folder,
         model_name=name,
         tracking_uri=tracker.tracking_uri,
@@ -141,7 +148,7 @@ def _register(
         gray=study.gray,
         test_gray=test_gray,
         data_description=sets.description,
-        tags={"study": job.name, "trial": str(number), "experiment": experiment.hash},
+        tags=tags,
     )
     decision = promote(
         name,
@@ -151,7 +158,8 @@ def _register(
         tracking_uri=tracker.tracking_uri,
         margin=job.space.search.promotion_margin,
     )
-    console.message(f"{name} version {version}: {decision.reason}")
+    alias = "is the champion" if decision.promoted else "is not the champion"
+    console.message(f"{name} version {version} {alias}: on the test pictures, {decision.reason}")
     tracker.parent_metrics({f"test/{key}": value for key, value in test_scores.items()})
     return version
 

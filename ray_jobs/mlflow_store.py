@@ -36,19 +36,23 @@ def default_tracking_uri(storage: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.resolve()}/mlflow.db"
 
 
+def check_uri(tracking_uri: str) -> None:
+    """Raise ConfigError for a place where MLflow keeps no runs."""
+    if urlsplit(tracking_uri).scheme in ("", "file"):
+        raise ConfigError(
+            f"MLFLOW_TRACKING_URI: found {tracking_uri!r}; MLflow keeps no runs in plain folders "
+            "any more: give sqlite:////PATH/mlflow.db or the http address of a server"
+        )
+
+
 def prepare(tracking_uri: str) -> None:
     """Create or migrate an SQLite store, once and before threads and processes use it.
 
     A server is not asked for anything, so that a dead one does not hold up the caller. Raises
     ConfigError for a place where MLflow keeps no runs, or a database that cannot be used.
     """
-    scheme = urlsplit(tracking_uri).scheme
-    if scheme in ("", "file"):
-        raise ConfigError(
-            f"MLFLOW_TRACKING_URI: found {tracking_uri!r}; MLflow keeps no runs in plain folders "
-            "any more: give sqlite:////PATH/mlflow.db or the http address of a server"
-        )
-    if scheme != "sqlite":
+    check_uri(tracking_uri)
+    if urlsplit(tracking_uri).scheme != "sqlite":
         return
     _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -44,8 +44,10 @@ def promote(
 
     `score` scores a loaded model; it is called on the challenger and on the champion of today.
     `if-better` promotes where the challenger's `against_gray` is below the champion's by the share
-    `margin`, or there is no champion, or one that cannot be loaded and scored any more. Decision,
-    reason and both models' scores become tags `promotion.*` of the version.
+    `margin`, or there is no champion, or one that cannot be loaded and scored any more; never a
+    challenger that is worse than gray pictures, nor one whose data (the tag `data`) are others than
+    the champion's, whose scores would then be those of a stranger. Decision, reason and both
+    models' scores become tags `promotion.*` of the version.
 
     Raises what loading or scoring the challenger raises.
     """
@@ -64,6 +66,15 @@ def promote(
         except Exception as error:
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     promoted, reason = _decide(policy, challenger, champion, fault, version, current, margin)
+    if promoted and policy == "if-better" and current not in (None, version):
+        data = client.get_model_version(model_name, version).tags.get("data")
+        champions_data = client.get_model_version(model_name, str(current)).tags.get("data")
+        if data != champions_data:
+            promoted = False
+            reason = (
+                f"champion version {current} was trained on other data ({champions_data}, here "
+                f"{data}): scores do not compare; --promote always moves the alias all the same"
+            )
     if promoted:
         client.set_registered_model_alias(model_name, ALIAS, version)
     decision = Decision(promoted, reason, challenger, champion, current)
@@ -85,18 +96,20 @@ def _decide(
     if current == version:
         return True, f"version {version} is the champion already (against_gray {new:.4f})"
     if current is None:
-        better, reason = math.isfinite(new), f"no champion yet (against_gray {new:.4f})"
+        better, reason = new < 1, f"no champion yet (against_gray {new:.4f})"
     elif champion is None:
-        better = math.isfinite(new)
+        better = new < 1
         reason = f"champion version {current} cannot be loaded and scored: {fault}"
     else:
         old = champion["against_gray"]
         needed = old * (1 - margin)
-        better = math.isfinite(new) and (not math.isfinite(old) or new < needed)
+        better = new < 1 and (not math.isfinite(old) or new < needed)
         reason = (
             f"against_gray {new:.4f} {'is' if better else 'is not'} below {needed:.4f}, which is "
             f"{margin:.1%} under the {old:.4f} of champion version {current}"
         )
+    if not new < 1:
+        reason = f"it is no better than gray pictures (against_gray {new:.4f}); {reason}"
     if policy == "always":
         return True, f"policy always; {reason}"
     if policy == "never":

@@ -100,6 +100,12 @@ def register(
     return str(created.version)
 
 
+def find_version(tracking_uri: str, model_name: str, tags: Mapping[str, str]) -> str | None:
+    """Return the version that bears all these tags, if there is one: it need not be made again."""
+    found = MlflowClient(tracking_uri).search_model_versions(f"name = '{model_name}'")
+    return next((str(v.version) for v in found if tags.items() <= v.tags.items()), None)
+
+
 def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
     before = client.get_run(run_id).info
     bytes_column = ColSpec("binary", "picture")
@@ -171,13 +177,6 @@ def score_model(
         gray.update(lab[:, :1], torch.zeros_like(lab[:, 1:]), lab[:, 1:])
     result = scores.compute()
     return {"against_gray": against_gray(result, gray.compute()), **result}
-
-
-def score_registered(
-    model_uri: str, tracking_uri: str, experiment: Experiment, pictures: PictureSet
-) -> dict[str, float]:
-    """Score a model found by its address in the registry, as `score_model` does."""
-    return score_model(load_registered(model_uri, tracking_uri), experiment, pictures)
 
 
 def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ from distributions import Choice, Distribution, Floats, Integers, Key, read_tagg
 from search_config import SearchConfig
 from space_edits import override, parse_tagged_overrides
 
+# What may differ between trials of the pictures: how they are trained on, not which are scored.
+_SEARCHED_OF_DATA = ("data.flip", "data.crop_scale", "data.loader_workers")
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 RANDOM_PROBES = 16  # sampled before a search starts, to meet combinations that cannot be
 
@@ -86,17 +88,25 @@ class Space:
         """Name everything that is searched and its distribution."""
         return {found.name: found.distribution for found in _walk(self.tree, "", {})}
 
-    def validate(self) -> None:
+    def validate(self) -> list[Experiment]:
         """Check before anything starts that whatever the space may give is a legal experiment.
 
         Every option of every choice and both ends of every range are tried, the networks outlined
-        without memory, and some random combinations besides. Raises ConfigError that names the
-        file, the key, what was found and what is allowed.
+        without memory, and some random combinations besides. Returns what was tried. Raises
+        ConfigError that names the file, the key, what was found and what is allowed.
         """
+        for name in self.parameters():
+            if name.startswith("data.") and not name.startswith(_SEARCHED_OF_DATA):
+                raise ConfigError(
+                    f"{self.origin}: {name}: of data, which all trials share, only "
+                    f"{', '.join(_SEARCHED_OF_DATA)} may be searched"
+                )
         checked: set[str] = set()
+        tries: list[Experiment] = []
         for values, tried in [*self._probes(), *self._random_probes()]:
             try:
                 experiment = self._experiment(_stand_in(values))
+                tries.append(experiment)
                 networks = _networks(experiment)
                 if networks not in checked:
                     check(experiment)
@@ -104,6 +114,7 @@ class Space:
             except ConfigError as error:
                 start = "" if str(error).startswith(self.origin) else f"{self.origin}: "
                 raise ConfigError(f"{start}{error}{tried}") from error
+        return tries
 
     def project(self, experiment: Experiment) -> dict[str, Any]:
         """Return what of an experiment the space searches, as parameters of a study's trial.
@@ -112,22 +123,6 @@ class Space:
         generator or loss, that the space does not offer is left out: the sampler fills it in.
         """
         return dict(_project(self.tree, dump(experiment), ""))
-
-    def compatible(self, parameters: Mapping[str, Any]) -> bool:
-        """Tell whether a trial's parameters, from another study, are a sample of this space."""
-        asked: set[str] = set()
-
-        def stored(name: str, distribution: Distribution) -> Any:
-            asked.add(name)
-            if name not in parameters or not distribution.contains(parameters[name]):
-                raise LookupError(name)
-            return parameters[name]
-
-        try:
-            _resolve(self.tree, "", stored)
-        except LookupError:
-            return False
-        return asked == set(parameters)
 
     @cached_property
     def hash(self) -> str:

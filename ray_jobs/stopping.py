@@ -66,7 +66,7 @@ class StoppingRule(FIFOScheduler):
         """Decide after an epoch; epochs of stages that do not select carry no `selecting_epoch`."""
         epoch = result.get("selecting_epoch")
         number = trial.config["number"]
-        if epoch is None or epoch >= trial.config["epochs"]:
+        if epoch is None or result["last"]:
             return self.CONTINUE
         reason = self._rungs.record(number, epoch, result[f"scores/{self._rung_metric}"])
         if reason is None:

@@ -1,6 +1,8 @@
 """Where a study and its runs are written."""
 
+import fcntl
 from pathlib import Path
+from typing import TextIO
 
 from colorization.config import ConfigError
 
@@ -22,7 +24,28 @@ def storage_folder(given: str | None) -> Path:
             f"--storage: found {given}; a directory is needed, on a cluster one that all its "
             "machines share (NFS, or a bucket mounted as one)"
         )
-    return Path(given).expanduser().absolute()
+    folder = Path(given).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--storage: {folder} is a file, a directory is needed")
+    return folder
+
+
+def lock_folder(folder: Path) -> TextIO:
+    """Keep other processes out of a study's folder until the returned file is closed.
+
+    The system opens the lock when its holder dies, however it does. Raises ConfigError where
+    another process holds it: two of them would train the same trials.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ConfigError(
+            f"another process works on the study in {folder}; give this one another --name"
+        ) from None
+    return lock
 
 
 def trial_folder(study: Path, number: int) -> Path:

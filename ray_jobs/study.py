@@ -105,9 +105,12 @@ class Study:
             self._asked[number] = Trial(self._study, frozen._trial_id)
             if "experiment" in frozen.user_attrs:
                 return number, self.experiment(number)
+            self._study.sampler = self._sampler(number)
             trial = self._asked[number]
         else:
-            self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+            trials = self._study.get_trials(deepcopy=False)
+            waiting = (t.number for t in trials if t.state == TrialState.WAITING)
+            self._study.sampler = self._sampler(next(waiting, len(trials)))
             trial = self._study.ask()
             self._asked[trial.number] = trial
         try:
@@ -184,7 +187,7 @@ class Study:
         scores = self.selected_scores(number)
         if scores is None:
             refusal = "it ended without an epoch whose score is a number"
-        elif bad := [name for name in self.objective if not math.isfinite(scores[name])]:
+        elif bad := [n for n in self.objective if not math.isfinite(scores.get(n, math.nan))]:
             refusal = f"not a number in its best epoch: {', '.join(bad)}"
         else:
             self._study.tell(number, [scores[name] for name in self.objective])

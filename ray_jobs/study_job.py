@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster import Shape, at_once, connect, find_running, this_machine, trial_shape
+from cluster import Node, Shape, at_once, connect, find_running, this_machine, trial_shape
 from colorization import config
 from colorization.config import ConfigError
-from colorization.data import open_data
+from colorization.data import PictureSets, check_batch_size, open_data
 from colorization.experiment import Experiment
 from colorization.score_names import PERCEPTUAL_SCORES
 from console import StudyConsole
 from space import Space
-from storage import trial_folder
+from storage import lock_folder, trial_folder
 
 if TYPE_CHECKING:
     from study import Study
@@ -54,27 +54,23 @@ def run(job: Job, console: StudyConsole) -> int:
     0: a winner was found (and registered). 1: no trial finished. 130: interrupted. Raises
     ConfigError before Ray is started for what cannot work.
     """
-    job.space.validate()
-    experiment = job.space.typical()
-    sets = open_data(experiment.data)
-    _check_perceptual(job.space, experiment)
+    experiment, sets = _check(job)
     for name in sets.unreadable:
         console.message(f"left out: {name}")
     address = find_running()
     if address is None:
-        nodes = [this_machine()]
-        loaders = experiment.data.loader_workers
-        at_once(nodes, trial_shape(nodes, job.workers, job.gpus_per_worker, loaders), None)
+        _fit_in(job, experiment, [this_machine()])
 
     from handover import hand_over
+    from mlflow_store import check_uri, default_tracking_uri
     from study import Study
-    from tracking import Tracker, default_tracking_uri
+    from tracking import Tracker
 
+    uri = default_tracking_uri(job.storage)
+    check_uri(uri)
+    lock = lock_folder(job.folder)
     study = Study(job.folder, job.name, job.space, job.seed, job.space.search.trials)
-    tracker = Tracker(
-        job.folder, default_tracking_uri(job.storage), "colorization", job.name, console.message
-    )
-    signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` sends
+    tracker = Tracker(job.folder, uri, "colorization", job.name, console.message)
     status: Any = "FAILED"
     interrupted = False
     try:
@@ -82,8 +78,9 @@ def run(job: Job, console: StudyConsole) -> int:
             opening = beside.submit(tracker.start)
             nodes = connect(address)
             opening.result()
-        shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
-        concurrent = at_once(nodes, shape, job.concurrent)
+        # What `ray job stop` sends. Set after Ray's start, which sets a handler that aborts.
+        signal.signal(signal.SIGTERM, _interrupt)
+        shape, concurrent = _fit_in(job, experiment, nodes)
         tracker.parent(_parent_params(job, shape), {"data": sets.description})
         where = f"the cluster at {address}" if address else "this machine"
         console.begin(
@@ -110,34 +107,24 @@ def run(job: Job, console: StudyConsole) -> int:
                 f"interrupted; the same command with --name {job.name} goes on from here"
             )
         _shut_down()
+        lock.close()
 
 
-def dry_run(job: Job, console: StudyConsole) -> int:
-    """Print what a study would do: sampled experiments, a trial's shape, how many at once."""
-    import optuna
-
-    job.space.validate()
+def _check(job: Job) -> tuple[Experiment, PictureSets]:
+    """Find what cannot work before anything starts; return a typical experiment and its data."""
+    tried = job.space.validate()
     experiment = job.space.typical()
     sets = open_data(experiment.data)
-    address = find_running()
-    nodes = connect(address) if address else [this_machine()]
+    for size in {other.train.batch_size for other in tried}:
+        check_batch_size(size, len(sets.train), job.workers)
+    _check_perceptual(job.space, experiment)
+    return experiment, sets
+
+
+def _fit_in(job: Job, experiment: Experiment, nodes: list[Node]) -> tuple[Shape, int]:
+    """Return what a trial asks for and how many run at once; ConfigError where none ever fits."""
     shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
-    concurrent = at_once(nodes, shape, job.concurrent)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=job.seed))
-    for parameters in job.space.first_parameters():
-        study.enqueue_trial(parameters)
-    for name, distribution in job.space.parameters().items():
-        console.message(f"{name}: {distribution}")
-    for number in range(job.space.search.trials):
-        trial = study.ask()
-        sampled = job.space.sample(trial)
-        values = ", ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
-        console.message(f"trial {number} ({sampled.hash}): {values}")
-    console.message(f"data: {sets.description}")
-    console.message(f"a trial: {shape}; {concurrent} of {job.space.search.trials} run at once")
-    console.message("nothing was started")
-    _shut_down()
-    return 0
+    return shape, at_once(nodes, shape, job.concurrent)
 
 
 def _check_perceptual(space: Space, experiment: Experiment) -> None:
@@ -154,6 +141,31 @@ def _check_perceptual(space: Space, experiment: Experiment) -> None:
     scores, left_out = perceptual_scores("cpu")
     if any(getattr(scores, name, None) is None for name in wanted):
         raise ConfigError(f"search.objective: {', '.join(sorted(wanted))}: {left_out}")
+
+
+def dry_run(job: Job, console: StudyConsole) -> int:
+    """Print what a study would do: sampled experiments, a trial's shape, how many at once."""
+    import optuna
+
+    experiment, sets = _check(job)
+    address = find_running()
+    nodes = connect(address) if address else [this_machine()]
+    shape, concurrent = _fit_in(job, experiment, nodes)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=job.seed))
+    for parameters in job.space.first_parameters():
+        study.enqueue_trial(parameters)
+    for name, distribution in job.space.parameters().items():
+        console.message(f"{name}: {distribution}")
+    for number in range(job.space.search.trials):
+        trial = study.ask()
+        sampled = job.space.sample(trial)
+        values = ", ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+        console.message(f"trial {number} ({sampled.hash}): {values}")
+    console.message(f"data: {sets.description}")
+    console.message(f"a trial: {shape}; {concurrent} of {job.space.search.trials} run at once")
+    console.message("nothing was started")
+    _shut_down()
+    return 0
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Train one experiment on the cluster and register it: a study of one trial."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "experiment", metavar="RECIPE_OR_FILE", help="a recipe, a YAML file, a study's best.yaml"
     )
     add_study_flags(parser, "run", "RECIPE-TIME")
-    parser.set_defaults(concurrent=1, seed=0)
+    parser.set_defaults(concurrent=1, seed=None)
     options = parser.parse_intermixed_args(arguments)
 
     def start() -> Job:
@@ -26,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from space import Space
 
         experiment = read_experiment(options.experiment, options.settings)
+        stem = Path(options.experiment).stem
         space = Space(SearchConfig(trials=1), dump(experiment), options.experiment)
-        return job_of(options, space, study_name(options.name, Path(options.experiment).stem))
+        return job_of(options, space, study_name(options.name, re.sub(r"[^\w.-]", "-", stem)))
 
     return run_command(start, run)
 

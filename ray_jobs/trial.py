@@ -28,7 +28,9 @@ def run_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
         with _log_file(config):
-            _fit(config, tune.report, None)
+            # Without a GPU of its own the trial must not find one that others were given.
+            device = None if config["gpus_per_worker"] else torch.device("cpu")
+            _fit(config, tune.report, device)
         return
     from ray import tune
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
@@ -99,7 +101,7 @@ def _row(news: Report) -> dict[str, Any]:
         "scores": news.metrics,
         "gray": news.gray,
         "grid": str(news.grid) if news.grid else None,
-        "against_gray": news.metrics["against_gray"],
+        "last": news.last,
     }
     if news.selecting_epoch is not None:
         row["selecting_epoch"] = news.selecting_epoch

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--trials", type=int, help="how many experiments (the space's)")
     parser.add_argument("--concurrent", type=int, help="trials at once (what the cluster holds)")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling and of training (0)")
+    parser.add_argument("--seed", type=int, help="of sampling (0) and of training (the space's)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print sampled experiments; start nothing"
     )
@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def start() -> Job:
         from space import Space
 
-        settings = [f"train.seed={options.seed}", *options.settings]
+        settings = list(options.settings)
+        if options.seed is not None:
+            settings.insert(0, f"train.seed={options.seed}")
         if options.trials is not None:
             settings.append(f"search.trials={options.trials}")
         space = Space.read(options.space, options.model, settings)

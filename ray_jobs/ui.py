@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from colorization.config import ConfigError
 from mlflow_store import default_tracking_uri
 from storage import storage_folder
 
@@ -15,7 +16,11 @@ def main() -> int:
     parser.add_argument("--storage", help="where tune.py wrote (runs/ of the project)")
     parser.add_argument("--port", type=int, default=5000)
     options = parser.parse_args()
-    uri = default_tracking_uri(storage_folder(options.storage))
+    try:
+        uri = default_tracking_uri(storage_folder(options.storage))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     if not uri.startswith("sqlite:"):
         print(f"MLFLOW_TRACKING_URI is set: open {uri} in a browser")
         return 0

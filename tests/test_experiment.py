@@ -191,8 +191,3 @@ def test_check_counts_each_players_parameters(tiny: Make) -> None:
     counts = check(tiny())
     model = build_model(tiny())
     assert counts == {p: count_parameters(model.get_submodule(p)) for p in model.players}
-
-
-def test_selecting_epochs_count_what_a_search_may_stop(tiny: Make) -> None:
-    assert tiny().selecting_epochs == 2
-    assert tiny(stages={"a": {"turns": "l1", "steps": 3}}).selecting_epochs is None

@@ -1,6 +1,6 @@
 """Where pictures come from and how they reach the device: sources, transforms, loaders."""
 
-from colorization.data.loaders import Batch, ScoringLoader, TrainingLoader
+from colorization.data.loaders import Batch, ScoringLoader, TrainingLoader, check_batch_size
 from colorization.data.sources import (
     DataConfig,
     FolderSource,
@@ -21,5 +21,6 @@ __all__ = [
     "ScoringLoader",
     "SourceConfig",
     "TrainingLoader",
+    "check_batch_size",
     "open_data",
 ]

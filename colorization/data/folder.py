@@ -52,8 +52,8 @@ class FolderSource(Source):
     def open(self, max_unreadable: float) -> PictureSets:
         """Find the pictures, check their headers, and split them.
 
-        With subfolders `train` and `val` or `validation` these are the splits, `test` too; a
-        missing test split is taken out of `train`. Else a hash of each file's content decides: a
+        With subfolders `train` and `val` (or `validation`) or `test` these are the splits; a
+        missing one is taken out of `train`. Else a hash of each file's content decides: a
         picture stays in its split when others are added, and copies of one land in one split.
         Raises ConfigError where the folder is missing, is a file, holds no pictures, where more
         than the share `max_unreadable` cannot be read, or where a split comes out empty.
@@ -66,8 +66,11 @@ class FolderSource(Source):
                 f"files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
             )
         places = _split_folders(root)
-        by_folder = {"train", "validation"} <= set(places.values())
+        outside: list[Path] = []
+        # `val` or `test` alone say nothing: they may be the names of anything.
+        by_folder = "train" in places.values() and len(set(places.values())) > 1
         if by_folder:
+            outside = [file for file in found if file.parts[0] not in places]
             found = [file for file in found if file.parts[0] in places]
         with ThreadPoolExecutor(_READERS) as pool:
             shares = list(pool.map(_probe, [root / file for file in found]))
@@ -86,6 +89,8 @@ class FolderSource(Source):
             if not files:
                 raise ConfigError(self._advice(root, split, splits, places if by_folder else {}))
         how = "split by subfolder" if by_folder else "split by a hash of each file's content"
+        if outside:
+            how += f"; {len(outside)} outside of these subfolders left out"
         counts = ", ".join(f"{len(files)} {split}" for split, files in splits.items())
         return PictureSets(
             train=FileSet(root, splits["train"]),
@@ -104,6 +109,8 @@ class FolderSource(Source):
             return "test" if share >= 1 - self.test else "train"
         if folder == "train" and "test" not in given and share >= 1 - self.test:
             return "test"
+        if folder == "train" and "validation" not in given and share < self.validation:
+            return "validation"
         return folder
 
     def _advice(

@@ -52,7 +52,7 @@ class TrainingLoader:
         Raises ConfigError where the ranks cannot share the batch equally or the set is smaller than
         one batch, with the nearest sizes that work.
         """
-        _check_batch_size(batch_size, len(pictures), world_size)
+        check_batch_size(batch_size, len(pictures), world_size)
         self._order = _EpochOrder(len(pictures), batch_size, seed, rank, world_size)
         self._bad: set[str] = set()
         self._most_bad = config.max_unreadable * len(pictures)
@@ -221,7 +221,11 @@ def _rng(*stream: int) -> np.random.Generator:
     return np.random.default_rng(stream)
 
 
-def _check_batch_size(batch_size: int, pictures: int, world_size: int) -> None:
+def check_batch_size(batch_size: int, pictures: int, world_size: int) -> None:
+    """Raise ConfigError, with the nearest sizes that work, for a batch that cannot be shared.
+
+    `batch_size` counts the pictures of all `world_size` ranks, `pictures` those of the set.
+    """
     if batch_size % world_size == 0 and 0 < batch_size <= pictures:
         return
     most = pictures // world_size * world_size

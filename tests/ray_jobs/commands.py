@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,8 +148,11 @@ def new_place(folder: Path) -> Iterator[Place]:
     """Make surroundings in a folder; Ray's files, whose paths must be short, elsewhere."""
     (folder / "home").mkdir(parents=True)
     (folder / "here").mkdir()
-    ray = Path(tempfile.mkdtemp(prefix="ray-"))
+    place = Place(folder, Path(tempfile.mkdtemp(prefix="ray-")))
     try:
-        yield Place(folder, ray)
+        yield place
     finally:
-        shutil.rmtree(ray, ignore_errors=True)
+        for pid in place.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(place.ray, ignore_errors=True)

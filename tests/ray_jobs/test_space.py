@@ -347,15 +347,6 @@ def test_a_projected_recipe_is_a_trial_that_the_sampler_completes(small):
     assert trial.params["model.adversarial"] in ("lsgan", "penalty", "clip")
 
 
-def test_a_trial_is_compatible_where_it_could_have_been_sampled(small):
-    space = small()
-    assert all(space.compatible(parameters) for parameters, _ in samples(space))
-    assert not space.compatible({**UNET_BRANCH, "model.lambda_l1": 51.0})
-    assert not space.compatible({**UNET_BRANCH, "model.adversarial": "bce"})
-    assert not space.compatible({**UNET_BRANCH, "model.learning_rate_ratio": 2.0})
-    assert not space.compatible({k: v for k, v in UNET_BRANCH.items() if k != "train.betas"})
-
-
 @pytest.mark.parametrize(
     ("setting", "same"),
     [

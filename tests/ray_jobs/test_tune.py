@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from colorization.config import flatten
 from colorization.data import open_data
 from colorization.experiment import read_experiment
-from registry import score_registered
+from registry import load_registered, score_model
 from tune import main
 
 NAME = "colorizer-gan"
@@ -133,10 +133,12 @@ def test_scores_through_the_registry_equal_those_of_the_trial(finished, version)
     experiment = read_experiment(str(folder_of(finished, winner) / "experiment.yaml"))
     uri = f"sqlite:///{finished.place.storage}/mlflow.db"
     sets = open_data(experiment.data)
-    served = score_registered(f"models:/{NAME}@champion", uri, experiment, sets.validation)
+    served = score_model(
+        load_registered(f"models:/{NAME}@champion", uri), experiment, sets.validation
+    )
     trial = finished.place.trials("small")[winner]
     assert [served["ab_mae"], served["ab_jsd"]] == pytest.approx(trial.values, abs=1e-3)
-    tested = score_registered(f"models:/{NAME}@champion", uri, experiment, sets.test)
+    tested = score_model(load_registered(f"models:/{NAME}@champion", uri), experiment, sets.test)
     assert tested["ab_mae"] == pytest.approx(float(version.tags["test.ab_mae"]), abs=1e-3)
 
 
