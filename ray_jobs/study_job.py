@@ -54,12 +54,9 @@ def run(job: Job, console: StudyConsole) -> int:
     0: a winner was found (and registered). 1: no trial finished. 130: interrupted. Raises
     ConfigError before Ray is started for what cannot work.
     """
-    experiment, sets = _check(job)
+    experiment, sets, address = _check(job)
     for name in sets.unreadable:
         console.message(f"left out: {name}")
-    address = find_running()
-    if address is None:
-        _fit_in(job, experiment, [this_machine()])
 
     from handover import hand_over
     from mlflow_store import check_uri, default_tracking_uri
@@ -110,15 +107,21 @@ def run(job: Job, console: StudyConsole) -> int:
         lock.close()
 
 
-def _check(job: Job) -> tuple[Experiment, PictureSets]:
-    """Find what cannot work before anything starts; return a typical experiment and its data."""
+def _check(job: Job) -> tuple[Experiment, PictureSets, str | None]:
+    """Find what cannot work before anything starts.
+
+    Returns a typical experiment, its data and the address of a running cluster, if there is one.
+    """
     tried = job.space.validate()
     experiment = job.space.typical()
     sets = open_data(experiment.data)
-    for size in {other.train.batch_size for other in tried}:
+    address = find_running()
+    if address is None:
+        _fit_in(job, experiment, [this_machine()])
+    for size in sorted({other.train.batch_size for other in tried}):
         check_batch_size(size, len(sets.train), job.workers)
     _check_perceptual(job.space, experiment)
-    return experiment, sets
+    return experiment, sets, address
 
 
 def _fit_in(job: Job, experiment: Experiment, nodes: list[Node]) -> tuple[Shape, int]:
@@ -147,8 +150,7 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     """Print what a study would do: sampled experiments, a trial's shape, how many at once."""
     import optuna
 
-    experiment, sets = _check(job)
-    address = find_running()
+    experiment, sets, address = _check(job)
     nodes = connect(address) if address else [this_machine()]
     shape, concurrent = _fit_in(job, experiment, nodes)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=job.seed))

@@ -1,8 +1,6 @@
 """What several tests share: a tiny experiment, and two ranks that stay up for the session."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,26 +9,8 @@ import yaml
 
 from colorization import config
 from colorization.experiment import Experiment
-
-sys.path.insert(0, str(Path(__file__).parent))  # rank_pool.py, here and in the ranks it starts
-
 from rank_pool import RankPool
-
-TINY = """
-data: {source: {name: sample, crops: 16, scoring_crops: 8}, size: 32}
-model:
-  name: gan
-  generator: {name: unet, width: 4, normalization: group, dropout: 0}
-  discriminator: {name: patch, width: 4, layers: 1, normalization: group}
-  discriminator_steps: 2
-train:
-  batch_size: 8
-  precision: float32
-  grid_pictures: 2
-  stages:
-    head_start: {turns: l1, epochs: 1, select: false}
-    adversarial: {turns: adversarial, epochs: 2}
-"""
+from tiny_experiment import TINY
 
 
 @pytest.fixture

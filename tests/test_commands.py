@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
 from PIL import Image
 
 from colorization import config
@@ -18,6 +17,7 @@ from colorization.experiment import Experiment, read_experiment, recipes
 from colorization.export import export
 from colorization.pictures import Picture, read_picture
 from colorization.training import read_history
+from tiny_experiment import TINY
 
 Make = Callable[..., Experiment]
 Out = pytest.CaptureFixture[str]

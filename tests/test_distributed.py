@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rank_pool
 import torch
-from rank_pool import Fitted, RankPool
 from torch import Tensor, nn
 
+import rank_pool
 from colorization import checkpoint
 from colorization.distributed import current_ranks, replicate, share_batch_statistics
 from colorization.experiment import Experiment
 from colorization.models.discriminators import PatchConfig
+from rank_pool import Fitted, RankPool
 
 Make = Callable[..., Experiment]
 BATCH_NORM = ("model.generator.normalization=batch", "model.discriminator.normalization=batch")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 
 from colorization import checkpoint
 from colorization.__main__ import main
 from colorization.config import dump, to_yaml
 from colorization.experiment import Experiment
 from colorization.training import Report, fit, read_history
+from tiny_experiment import TINY
 
 Make = Callable[..., Experiment]
 Out = pytest.CaptureFixture[str]

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from rank_pool import Fitted
-from rank_pool import fit as watched_fit
 from torch import Tensor
 
 from colorization import checkpoint
@@ -20,6 +18,8 @@ from colorization.loss_log import Diverged
 from colorization.optimizers import build_optimizers, clip_gradients
 from colorization.stage import autocast
 from colorization.training import Report, fit, read_history
+from rank_pool import Fitted
+from rank_pool import fit as watched_fit
 
 Make = Callable[..., Experiment]
 

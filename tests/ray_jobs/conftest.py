@@ -1,7 +1,6 @@
 """MLflow stores for the tests, made once and copied for each; a finished study for several."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_store import prepare
-
-sys.path.insert(0, str(Path(__file__).parent))  # commands.py
-
-from commands import Done, Place, new_place
+from study_commands import Done, Place, new_place
 
 # A learning rate trains, one is too small to learn and gets stopped early, and one diverges: with a
 # weight decay of 1 the critic's weights grow a hundredfold at each of its moves. Seed 51 draws the

@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commands import ROOT, Done, Place, new_place
 from optuna.trial import TrialState
+
+from study_commands import ROOT, Done, Place, new_place
 
 pytestmark = pytest.mark.slow
 

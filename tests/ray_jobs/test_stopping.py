@@ -14,7 +14,8 @@ def rungs_of_scores(epoch: int, scores: list[float], factor: int = 3) -> Rungs:
 
 
 def decide(rule: StoppingRule, number: int, **result: float) -> str:
-    trial = Trial("trainable", config={"number": number, "epochs": 4}, stub=True)
+    trial = Trial("trainable", config={"number": number}, stub=True)
+    result = {"last": False, **result}
     return rule.on_trial_result(None, trial, result)  # pyright: ignore[reportArgumentType]
 
 
@@ -91,6 +92,6 @@ def test_epochs_of_a_head_start_stop_nobody():
 def test_a_trial_in_its_last_epoch_counts_as_finished_and_not_as_stopped():
     rule = StoppingRule(Rungs(4, 3), "against_gray")
     for number, score in enumerate((0.1, 0.9)):
-        result = {"epoch": 4, "selecting_epoch": 4, "scores/against_gray": score}
+        result = {"epoch": 4, "selecting_epoch": 4, "scores/against_gray": score, "last": True}
         assert decide(rule, number, **result) == TrialScheduler.CONTINUE
     assert rule.stopped == {}

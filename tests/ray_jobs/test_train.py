@@ -3,9 +3,9 @@ import re
 
 import pytest
 import ray
-from commands import Done, Place
 from optuna.trial import TrialState
 
+from study_commands import Done, Place
 from train import main
 
 NAME = "colorizer-gan"
@@ -70,7 +70,7 @@ def test_the_console_shows_the_run_and_where_it_stands(longer):
     _, done = longer
     assert "0 settings searched" in done.output
     assert re.search(rf"trial 0 epoch {1 + EPOCHS} adversarial: against gray", done.output)
-    assert re.search(rf"{NAME} version 2: against_gray .* of champion version 1", done.output)
+    assert re.search(rf"{NAME} version 2 is .*against_gray .* of champion version 1", done.output)
     assert "Traceback" not in done.output
 
 
