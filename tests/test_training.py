@@ -16,6 +16,7 @@ from colorization.distributed import current_ranks
 from colorization.experiment import Experiment, build_model
 from colorization.loss_log import Diverged
 from colorization.optimizers import build_optimizers, clip_gradients
+from colorization.pictures import Picture, write_picture
 from colorization.stage import autocast
 from colorization.training import Report, fit, read_history
 from rank_pool import Fitted
@@ -379,3 +380,22 @@ def test_a_compiled_run_equals_a_plain_one(tiny: Make, tmp_path: Path) -> None:
     assert first.keys() == second.keys()
     for key in first:
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=2e-4)
+
+
+def test_a_training_picture_that_cannot_be_decoded_is_named_and_counted(
+    tmp_path: Path, tiny: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "pictures"
+    noise = torch.Generator().manual_seed(0)
+    for split, count in (("train", 16), ("val", 4), ("test", 4)):
+        for number in range(count):
+            pixels = torch.randint(0, 256, (40, 40, 3), dtype=torch.uint8, generator=noise).numpy()
+            write_picture(Picture(pixels), folder / split / f"{split}-{number}.png")
+    damaged = folder / "train" / "train-3.png"
+    damaged.write_bytes(damaged.read_bytes()[:900])  # the header is whole
+    experiment = tiny(
+        "data.source.name=folder", f"data.source.path={folder}", "data.max_unreadable=0.5"
+    )
+    fit(experiment, tmp_path / "run")
+    assert "train-3.png" in caplog.text
+    assert {line["train/unreadable"] for line in read_history(tmp_path / "run")} == {1.0}

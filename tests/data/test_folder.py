@@ -91,6 +91,20 @@ def test_subfolders_named_like_splits_are_the_splits(tmp_path: Path, folder: str
     assert all(name.startswith("train/deep/") for name in names(sets.train))
 
 
+def test_a_missing_validation_split_is_taken_out_of_train_and_never_out_of_test(
+    tmp_path: Path,
+) -> None:
+    write_pictures(tmp_path / "train", 80)
+    write_pictures(tmp_path / "test", 5, seed=1)
+    write_pictures(tmp_path / "rejected", 3, seed=2)
+    sets = open_folder(tmp_path)
+    assert all(name.startswith("test/") for name in names(sets.test))
+    assert len(sets.test) == 5
+    assert len(sets.train) + len(sets.validation) == 80
+    assert all(name.startswith("train/") for name in names(sets.validation))
+    assert "3 outside of these subfolders left out" in sets.description
+
+
 def test_a_missing_test_split_is_taken_out_of_train_and_never_out_of_validation(
     tmp_path: Path,
 ) -> None:

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from promotion import Decision, promote
-from registry import load_registered, register, score_model
+from registry import find_version, load_registered, register, score_model
 
 # isort: split
 import mlflow
@@ -289,3 +289,25 @@ def test_the_champion_stays_when_it_is_judged_again(trained):
     for _ in range(2):
         score = scored({run_id: 0.9})
         assert promote(NAME, version, "always", score, tracking_uri=trained.uri).promoted
+
+
+def test_a_better_challenger_of_other_data_does_not_move_the_champion(trained):
+    client = MlflowClient(trained.uri)
+    run_ids = [client.create_run("1").info.run_id for _ in range(2)]
+    old, new = (register_again(trained, run_id) for run_id in run_ids)
+    client.set_registered_model_alias(NAME, "champion", old)
+    client.set_model_version_tag(NAME, old, "data", "photographs")
+    client.set_model_version_tag(NAME, new, "data", "samples")
+    scores = scored({run_ids[0]: 0.9, run_ids[1]: 0.1})
+    decision = promote(NAME, new, "if-better", scores, tracking_uri=trained.uri)
+    assert not decision.promoted
+    assert "trained on other data (photographs, here samples)" in decision.reason
+    assert promote(NAME, new, "always", scores, tracking_uri=trained.uri).promoted
+
+
+def test_a_registered_version_is_found_by_what_it_was_made_from(trained):
+    version = register_again(trained, MlflowClient(trained.uri).create_run("1").info.run_id)
+    assert find_version(trained.uri, NAME, {"study": "gan-1"}) is not None
+    assert find_version(trained.uri, NAME, {"study": "gan-1", "trial": "3"}) is None
+    MlflowClient(trained.uri).set_model_version_tag(NAME, version, "trial", "3")
+    assert find_version(trained.uri, NAME, {"study": "gan-1", "trial": "3"}) == version
