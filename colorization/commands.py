@@ -65,6 +65,11 @@ def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
     experiment = config.parse(Experiment, data)
     if experiment.model != trained.model:
         raise ConfigError("a trained model's settings cannot change; data.* and train.* may")
+    if model.fixed_size and experiment.data.size != trained.data.size:
+        raise ConfigError(
+            f"data.size: found {experiment.data.size}; this model takes pictures of its training "
+            f"size alone, {trained.data.size}"
+        )
     if size_left := experiment.data.size % model.multiple:
         nearest = experiment.data.size - size_left + model.multiple * (size_left > 0)
         raise ConfigError(

@@ -35,7 +35,8 @@ class AveragedWeights:
         trained = {
             f"{name}.{key}"
             for name, network in self._networks.items()
-            for key, _ in network.named_parameters()
+            for key, parameter in network.named_parameters()
+            if parameter.requires_grad  # not what rests, nor constants kept as parameters (FrEIA)
         }
         for key, tensor in self._current().items():
             if key in trained:

@@ -16,10 +16,14 @@ from colorization.distributed import Ranks, mean_over_ranks
 from colorization.experiment import Experiment
 from colorization.grid import write_grid
 from colorization.loss_log import Diverged
+from colorization.measurements import Measurements
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
 from colorization.perceptual import SMALLEST_SIDE, perceptual_scores
 from colorization.pictures import UnreadablePicture
+from colorization.sample_scores import SampleScores
+
+_GRID_SAMPLES = 4
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Evaluation:
             world_size=ranks.size,
         )
         self._pictures, self._max_unreadable = len(pictures), experiment.data.max_unreadable
+        self._size = experiment.data.size
         self._grid_every = experiment.train.grid_every
         self._grid = self._grid_pictures(experiment, pictures) if ranks.first else None
 
@@ -93,9 +98,7 @@ class Evaluation:
         Names in the log the pictures that cannot be decoded. Raises ConfigError on all ranks where
         they are more than the share `data.max_unreadable`.
         """
-        scores, unreadable = self._score(
-            lambda lightness: torch.zeros_like(lightness).repeat(1, 2, 1, 1)
-        )
+        scores, unreadable = self._score(lambda lab: torch.zeros_like(lab[:, 1:]))
         if unreadable:
             log.warning("left out of the scores, unreadable: %s", ", ".join(unreadable))
         return scores
@@ -103,14 +106,32 @@ class Evaluation:
     def scores(self, model: Colorizer, gray: dict[str, float]) -> dict[str, float]:
         """Score a model; `against_gray` compares it with leave-gray's scores.
 
+        A stochastic model by its first sample; scores of several samples, and what the model
+        measures itself, stand beside it.
         The same on every rank. Raises Diverged for a model that answers with no number.
         """
         model.eval()
+        samples = SampleScores(self._ranks) if model.stochastic else None
+        measurements = Measurements(model, self._size, self._ranks)
+
+        def colorize(lab: Tensor) -> Tensor:
+            measurements.update(lab)
+            lightness, ab_true = lab[:, :1], lab[:, 1:]
+            if samples:
+                return samples.update(model, lightness, ab_true)
+            return model.colorize(lightness)[0]
+
         try:
-            scores, _ = self._score(lambda lightness: model.colorize(lightness)[0])
+            scores, _ = self._score(colorize)
+            beside = samples.compute() if samples else {}
         except FloatingPointError as error:  # on all ranks alike
             raise Diverged(f"the model's colors are no numbers: {error}") from error
-        return {"against_gray": against_gray(scores, gray), **scores}
+        return {
+            "against_gray": against_gray(scores, gray),
+            **scores,
+            **beside,
+            **measurements.compute(),
+        }
 
     @torch.no_grad()
     def _score(self, colorize: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], list[str]]:
@@ -128,7 +149,7 @@ class Evaluation:
                 continue
             lab = rgb_to_lab(batch.rgb.to(self._ranks.device))
             lightness, ab_true = lab[:, :1], lab[:, 1:]
-            ab = colorize(lightness)
+            ab = colorize(lab)
             scores.update(lightness, ab, ab_true)
             if self._perceptual:
                 self._perceptual.update(render(lightness, ab), render(lightness, ab_true))
@@ -149,6 +170,7 @@ class Evaluation:
     def write_grid(self, model: Colorizer, run: Path, epoch: int) -> Path | None:
         """Write gray, prediction and truth of some pictures, the same in every run; None between.
 
+        A stochastic model shows several samples of each.
         Only the first rank does.
         """
         if self._grid is None or (epoch - 1) % self._grid_every:
@@ -156,5 +178,6 @@ class Evaluation:
         model.eval()
         lab = self._grid.to(self._ranks.device)
         path = grid_path(run, epoch)
-        write_grid(path, lab[:, :1].cpu(), model.colorize(lab[:, :1]).cpu(), lab[:, 1:].cpu())
+        ab = model.colorize(lab[:, :1], _GRID_SAMPLES if model.stochastic else 1)
+        write_grid(path, lab[:, :1].cpu(), ab.cpu(), lab[:, 1:].cpu())
         return path

@@ -31,13 +31,14 @@ def export(run: Path, out: Path) -> Path:
     """Write what colorizing needs of a run into the folder `out`; return it.
 
     `experiment.yaml` is the run's experiment and `weights.pt` the weights of its best checkpoint,
-    averaged ones in place, without optimizer states and without the players that do not colorize
+    averaged ones in place, without optimizer states and without the parts that only training needs
     (the discriminator). It loads with `weights_only=True`.
 
     Raises ConfigError and CheckpointError as `load_run` does.
     """
     experiment, stage, weights = _best(run)
-    unused = _not_colorizing(_load(experiment, stage, weights, run))
+    model = _load(experiment, stage, weights, run)
+    unused = tuple(f"{part}." for part in model.training_only)
     kept = {key: value for key, value in weights.items() if not key.startswith(unused)}
     out.mkdir(parents=True, exist_ok=True)
     (out / EXPERIMENT).write_text(to_yaml(dump(experiment)), encoding="utf-8")
@@ -48,8 +49,8 @@ def export(run: Path, out: Path) -> Path:
 def load_exported(folder: Path, device: torch.device | str = "cpu") -> tuple[Colorizer, Experiment]:
     """Load what `export` wrote: a model in evaluation mode that colorizes and cannot be trained.
 
-    Players that do not colorize are taken out of it. Raises ConfigError for a folder that holds no
-    export, CheckpointError for damage or weights that are not the experiment's.
+    Parts that only training needs are taken out of it. Raises ConfigError for a folder that holds
+    no export, CheckpointError for damage or weights that are not the experiment's.
     """
     file = folder / WEIGHTS
     if not file.exists():
@@ -95,8 +96,8 @@ def _load(
     # A stage may change settings of the model: as it was when the weights were saved.
     model = build_model(without_pretrained(experiment.at(stage)))
     if slim:
-        for player in set(model.players) - set(model.colorizing):
-            parent, _, name = player.rpartition(".")
+        for part in model.training_only:
+            parent, _, name = part.rpartition(".")
             delattr(model.get_submodule(parent), name)
     try:
         model.load_state_dict(weights)
@@ -105,7 +106,3 @@ def _load(
             f"the weights in {origin} do not fit its experiment: {error}"
         ) from error
     return model.eval()
-
-
-def _not_colorizing(model: Colorizer) -> tuple[str, ...]:
-    return tuple(f"{player}." for player in set(model.players) - set(model.colorizing))

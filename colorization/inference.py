@@ -34,7 +34,8 @@ class PictureColorizer:
 
     The full-size lightness is kept. The model sees it with the short side resized to `size` pixels
     (the training size), padded to the model's multiples; the colors that it finds are resized to
-    the full picture. A picture whose short side is `size` is not resampled. float32 throughout.
+    the full picture. A picture whose short side is `size` is not resampled. A model of one fixed
+    size sees the whole picture as a square. float32 throughout.
 
     The model is moved to `device`, put into evaluation mode and left so.
     """
@@ -72,6 +73,8 @@ class PictureColorizer:
         return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
 
     def _working(self, height: int, width: int) -> tuple[int, int]:
+        if self.model.fixed_size:
+            return self.size, self.size
         short, long = sorted((height, width))
         scale = min(self.size / short, _MAX_ASPECT * self.size / long)
         return max(1, round(height * scale)), max(1, round(width * scale))

@@ -21,5 +21,18 @@ SCORES: dict[str, Direction] = {
     **{f"{channel}_{fit}": "max" for channel in "ab" for fit in ("r2", "explained_variance")},
 }
 
+BEST_OF = 8  # samples
+
+# What sample_scores.SampleScores computes for stochastic models. How much samples vary
+# (`sample_variance`) is missing: neither way is better.
+SAMPLE_SCORES: dict[str, Direction] = {
+    "mean_sample_ab_mae": "min",
+    "mean_sample_ab_jsd": "min",
+    "mean_sample_psnr": "max",
+    f"best_of_{BEST_OF}_ab_mae": "min",
+    f"best_of_{BEST_OF}_psnr": "max",
+    f"best_of_{BEST_OF}_rmse": "min",
+}
+
 # What perceptual.PerceptualScores computes where the weights are cached.
 PERCEPTUAL_SCORES: dict[str, Direction] = {"fid": "min", "lpips": "min"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from colorization.color import rgb_to_lab
+from colorization.color_statistics import color_statistics
 from colorization.data import PictureSet, TrainingLoader
 from colorization.distributed import Ranks, mean_over_ranks, replicate, share_batch_statistics
 from colorization.ema import AveragedWeights
@@ -61,12 +62,15 @@ class StageRun:
         self.model.to(ranks.device)
         if train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._frozen = freeze(self.model, stage.freeze)
+        if state is None and self.model.standardizes:
+            self.model.standardize(*color_statistics(pictures, experiment, ranks))
+        self._frozen = freeze(self.model, (*stage.freeze, *self.model.idle(stage.turns)))
         share_batch_statistics(self.model, ranks)
         networks = {player: self.model.get_submodule(player) for player in self.model.players}
         self._averages = None
         if train.ema > 0:
-            colorizing = {player: networks[player] for player in self.model.colorizing}
+            training_only = self.model.training_only
+            colorizing = {p: network for p, network in networks.items() if p not in training_only}
             self._averages = AveragedWeights(colorizing, train.ema)
             if state and state["averages"]:
                 self._averages.load_state_dict(state["averages"])

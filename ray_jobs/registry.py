@@ -34,6 +34,7 @@ from colorization.pictures import Picture, encode_picture, read_rgb
 _REQUIREMENTS = (
     "torch",
     "torchvision",
+    "FrEIA",
     "opencv-python",
     "numpy",
     "pillow",

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from colorization.config import Config
 from colorization.experiment import recipes
-from colorization.score_names import PERCEPTUAL_SCORES, SCORES
+from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES, SCORES
 
 
 class RungConfig(Config):
@@ -46,7 +46,7 @@ class SearchConfig(Config):
     @field_validator("objective")
     @classmethod
     def _scores_are_known(cls, objective: dict[str, str]) -> dict[str, str]:
-        known = SCORES | PERCEPTUAL_SCORES
+        known = SCORES | SAMPLE_SCORES | PERCEPTUAL_SCORES
         for name, direction in objective.items():
             if name not in known:
                 raise ValueError(f"no score {name!r}; scores: {', '.join(known)}")

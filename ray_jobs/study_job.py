@@ -13,8 +13,8 @@ from cluster import Node, Shape, at_once, connect, find_running, this_machine, t
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data import PictureSets, check_batch_size, open_data
-from colorization.experiment import Experiment
-from colorization.score_names import PERCEPTUAL_SCORES
+from colorization.experiment import Experiment, outline
+from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES
 from console import StudyConsole
 from space import Space
 from storage import lock_folder, trial_folder
@@ -121,6 +121,7 @@ def _check(job: Job) -> tuple[Experiment, PictureSets, str | None]:
     for size in sorted({other.train.batch_size for other in tried}):
         check_batch_size(size, len(sets.train), job.workers)
     _check_perceptual(job.space, experiment)
+    _check_samples(job.space, experiment)
     return experiment, sets, address
 
 
@@ -128,6 +129,16 @@ def _fit_in(job: Job, experiment: Experiment, nodes: list[Node]) -> tuple[Shape,
     """Return what a trial asks for and how many run at once; ConfigError where none ever fits."""
     shape = trial_shape(nodes, job.workers, job.gpus_per_worker, experiment.data.loader_workers)
     return shape, at_once(nodes, shape, job.concurrent)
+
+
+def _check_samples(space: Space, experiment: Experiment) -> None:
+    """Refuse scores of several samples as objectives of a model that has no randomness."""
+    wanted = SAMPLE_SCORES.keys() & space.search.objective.keys()
+    if wanted and not outline(experiment).stochastic:
+        raise ConfigError(
+            f"search.objective: {', '.join(sorted(wanted))} are scores of stochastic models; "
+            f"{experiment.model.name} gives one answer a picture"
+        )
 
 
 def _check_perceptual(space: Space, experiment: Experiment) -> None:

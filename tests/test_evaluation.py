@@ -46,7 +46,6 @@ class OneColor(Colorizer):
     """The same color everywhere, more of it where it is light."""
 
     players = ()
-    colorizing = ()
 
     def __init__(self, a: float, b: float) -> None:
         super().__init__()
@@ -56,7 +55,10 @@ class OneColor(Colorizer):
         del lab, progress
         yield from ()
 
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        del temperature
         ab = self.ab * (lightness + 1) / 2
         return ab.expand(samples, *ab.shape)
 
@@ -91,7 +93,10 @@ def test_leave_gray_is_what_a_model_without_color_scores(tiny: Make) -> None:
 
 def test_a_model_nearer_to_the_truth_than_gray_is_below_one(tiny: Make) -> None:
     class Truth(OneColor):
-        def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+        def colorize(
+            self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        ) -> Tensor:
+            del temperature
             return ab[None, : len(lightness)].expand(samples, -1, -1, -1, -1)
 
     photos = Photos(4)

@@ -25,7 +25,6 @@ class SepiaByLightness(Colorizer):
 
     multiple = 16
     players = ()
-    colorizing = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +34,10 @@ class SepiaByLightness(Colorizer):
         del lab, progress
         yield from ()
 
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        del temperature
         assert lightness.shape[-2] % self.multiple == lightness.shape[-1] % self.multiple == 0
         assert not self.training
         assert not torch.is_autocast_enabled("cpu")
@@ -45,7 +47,10 @@ class SepiaByLightness(Colorizer):
 
 
 class Broken(SepiaByLightness):
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        del temperature
         return super().colorize(lightness, samples) * torch.nan
 
 
@@ -118,7 +123,10 @@ def test_padding_repeats_the_border_and_is_cropped_again() -> None:
 
 def test_colors_stay_where_they_belong_when_resized() -> None:
     class LeftRight(SepiaByLightness):
-        def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+        def colorize(
+            self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        ) -> Tensor:
+            del temperature
             ab = torch.zeros(samples, 1, 2, *lightness.shape[-2:])
             ab[..., : lightness.shape[-1] // 2] = 0.3
             return ab

@@ -5,11 +5,13 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from colorization.config import Config
+from colorization.data.arrays import ArraysSource
 from colorization.data.folder import FolderSource
 from colorization.data.picture_sets import PictureSet, PictureSets
 from colorization.data.sample import SampleSource
 
 __all__ = [
+    "ArraysSource",
     "DataConfig",
     "FolderSource",
     "PictureSet",
@@ -19,7 +21,7 @@ __all__ = [
     "open_data",
 ]
 
-SourceConfig = Annotated[SampleSource | FolderSource, Field(discriminator="name")]
+SourceConfig = Annotated[SampleSource | FolderSource | ArraysSource, Field(discriminator="name")]
 
 
 class DataConfig(Config):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from colorization.distributed import gradient_sync
@@ -29,19 +30,36 @@ class Progress(NamedTuple):
 class Colorizer(nn.Module, ABC):
     """A network, or several, that gives a lightness picture its colors.
 
-    `players` name the submodules that have an optimizer each; `colorizing` names those whose
-    averaged weights (EMA) are used to colorize; `multiple` is what sides of pictures fed to
-    `colorize` must be multiples of.
+    `players` name the submodules that have an optimizer each; `training_only` names parts, players
+    among them, that colorizing does without. Sides of pictures fed to `colorize` must be multiples
+    of `multiple`; with `fixed_size` they must be the training size. `stochastic` models give other
+    colors with each sample. With `standardizes`, `standardize` is called with the statistics of the
+    training set's colors before a run's first step.
     """
 
     players: tuple[str, ...]
-    colorizing: tuple[str, ...]
+    training_only: tuple[str, ...] = ()
     multiple: int = 1
+    fixed_size: bool = False
+    stochastic: bool = False
+    standardizes: bool = False
 
     def learning_rate_ratio(self, player: str) -> float:
         """Return the player's learning rate as a multiple of `train.learning_rate`."""
         del player
         return 1.0
+
+    def idle(self, turns: str) -> tuple[str, ...]:
+        """Name the parts of players that get no gradient in these turns; they rest meanwhile.
+
+        Under several ranks gradients of idle parameters would be waited for.
+        """
+        del turns
+        return ()
+
+    def standardize(self, mean: Tensor, deviation: Tensor) -> None:
+        """Take in the mean and standard deviation (2,) of the training set's scaled ab."""
+        raise NotImplementedError(f"{type(self).__name__} takes no statistics")
 
     @abstractmethod
     def turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
@@ -52,11 +70,38 @@ class Colorizer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
         """Give (B, 1, H, W) lightness in [-1, 1] its ab: (samples, B, 2, H, W), ab/110.
 
-        A model without randomness returns the same picture `samples` times.
+        `temperature` scales the noise of stochastic models: None is the model's own setting, 0
+        gives the mean sample. Sample i is made of the same noise for every picture, so that it
+        does not depend on the pictures around it, on the number of ranks or on the machine. A
+        model without randomness returns the same picture `samples` times.
         """
+
+    def measure(self, lab: Tensor) -> dict[str, Tensor]:
+        """Return what else is to be known of scaled Lab pictures (B, 3, H, W): (B, ...) each.
+
+        Averaged over the validation pictures and handed to `summarize`.
+        """
+        del lab
+        return {}
+
+    def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """Turn the means (...) of what `measure` returned into numbers for the log."""
+        return {name: mean.item() for name, mean in means.items()}
+
+
+def noise(samples: int, size: int, device: torch.device) -> Tensor:
+    """Draw N(0, 1) for samples of a stochastic model: (samples, size) float32.
+
+    The same in every call, and sample i does not depend on how many there are. Drawn on the CPU,
+    whose generator gives the same numbers on every machine.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return torch.stack([torch.randn(size, generator=generator) for _ in range(samples)]).to(device)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colorization.config import Config
@@ -15,17 +15,16 @@ from colorization.models.colorizer import Colorizer, Progress, Turn, read_only
 from colorization.models.discriminators import DiscriminatorConfig, PatchConfig
 from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
 from colorization.models.output import OutputSpace, output_channels, target, to_ab
-from colorization.models.unet import size_refusal
+from colorization.models.sides import side_refusal
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 
 class GANConfig(Config):
-    """Two players: the generator descends adversarial loss + lambda_l1 * L1, then is judged.
+    """Two players: the generator descends adversarial + lambda_l1 * L1 + lambda_mse * MSE.
 
-    Turns: "l1" (the head start, the generator alone on L1) and "adversarial" (the discriminator
-    moves first).
+    Turns: "l1" (the head start, the generator alone on L1) and "adversarial".
     """
 
     turn_kinds: ClassVar[tuple[str, ...]] = ("l1", "adversarial")
@@ -41,6 +40,15 @@ class GANConfig(Config):
     lambda_l1: float = Field(
         default=100.0, ge=0, le=10000, description="weight of L1 beside the adversarial loss"
     )
+    lambda_mse: float = Field(
+        default=0.0,
+        ge=0,
+        le=10000,
+        description="weight of the squared error beside the adversarial loss",
+    )
+    generator_first: bool = Field(
+        default=False, description="whether the generator moves before the discriminator"
+    )
     learning_rate_ratio: float = Field(
         default=1.0,
         ge=0.01,
@@ -51,7 +59,7 @@ class GANConfig(Config):
         default=1,
         ge=1,
         le=20,
-        description="moves of the discriminator before each move of the generator",
+        description="moves of the discriminator for each move of the generator",
     )
     discriminator_every: int = Field(
         default=1, ge=1, le=20, description="the discriminator moves in every n-th step only"
@@ -63,13 +71,15 @@ class GANConfig(Config):
 
     def refusal(self, size: int) -> str | None:
         """Say why pictures of this side cannot be trained on, if so."""
-        smallest = self.discriminator.smallest()
-        if size < smallest:
-            return (
-                f"data.size: found {size}; discriminator {self.discriminator.name} with "
-                f"{self.discriminator.layers} layers needs {smallest} at least"
-            )
-        return size_refusal(self.generator, size)
+        generator, discriminator = self.generator, self.discriminator
+        return side_refusal(
+            f"discriminator {discriminator.name}",
+            size,
+            discriminator.smallest(),
+            1,
+        ) or side_refusal(
+            f"generator {generator.name}", size, generator.smallest(), generator.multiple(size)
+        )
 
     def weights(self) -> "list[WeightsEnum]":
         """List the pretrained weights that the model starts from."""
@@ -84,15 +94,17 @@ class GAN(Colorizer):
     """The GAN family's model: see GANConfig."""
 
     players = ("generator", "discriminator")
-    colorizing = ("generator",)
+    training_only = ("discriminator", "augmenter")
 
     def __init__(self, config: GANConfig, size: int) -> None:
         super().__init__()
         self.config = config
         self.multiple = config.generator.multiple(size)
+        self.fixed_size = config.generator.fixed_size
         channels = output_channels(config.output)
         self.generator = config.generator.build(size, channels)
         self.discriminator = config.discriminator.build(1 + channels)
+        self.augmenter = nn.Identity()
 
     def learning_rate_ratio(self, player: str) -> float:
         """Return the player's learning rate as a multiple of `train.learning_rate`."""
@@ -108,16 +120,26 @@ class GAN(Colorizer):
         generator_moves = progress.step % self.config.generator_every == 0
         with torch.set_grad_enabled(generator_moves):
             fake = self.generator(lightness)
+        rounds: list[Iterator[Turn]] = []
         if progress.step % self.config.discriminator_every == 0:
-            for _ in range(self.config.discriminator_steps):
-                yield self._discriminator_turn(lightness, real, fake.detach())
-                self._clip_weights()
+            rounds.append(self._discriminator_turns(lightness, real, fake.detach()))
         if generator_moves:
-            yield self._generator_turn(lightness, real, fake)
+            rounds.insert(
+                0 if self.config.generator_first else len(rounds),
+                self._generator_turns(lightness, real, fake),
+            )
+        for turns in rounds:
+            yield from turns
 
-    def _discriminator_turn(self, lightness: Tensor, real: Tensor, fake: Tensor) -> Turn:
-        loss_kind = self.config.adversarial
+    def _discriminator_turns(self, lightness: Tensor, real: Tensor, fake: Tensor) -> Iterator[Turn]:
         real, fake = torch.cat([lightness, real], 1), torch.cat([lightness, fake.float()], 1)
+        for _ in range(self.config.discriminator_steps):
+            turn, answers_real = self._judge(self.augmenter(real), self.augmenter(fake))
+            yield turn
+            self._clip_weights()
+
+    def _judge(self, real: Tensor, fake: Tensor) -> tuple[Turn, Tensor]:
+        loss_kind = self.config.adversarial
         answers_real = self.discriminator(real).float()
         answers_fake = self.discriminator(fake).float()
         loss = loss_kind.discriminator_loss(answers_real, answers_fake)
@@ -127,16 +149,17 @@ class GAN(Colorizer):
                 penalty = gradient_penalty(self.discriminator, real, fake)
             loss = loss + loss_kind.gradient_penalty * penalty
             terms["gradient_penalty"] = penalty
-        return Turn("discriminator", loss, terms)
+        return Turn("discriminator", loss, terms), answers_real.detach()
 
-    def _generator_turn(self, lightness: Tensor, real: Tensor, fake: Tensor) -> Turn:
+    def _generator_turns(self, lightness: Tensor, real: Tensor, fake: Tensor) -> Iterator[Turn]:
         fake = fake.float()
         with read_only(self.discriminator):
-            answers = self.discriminator(torch.cat([lightness, fake], 1)).float()
+            seen = self.augmenter(torch.cat([lightness, fake], 1))
+            answers = self.discriminator(seen).float()
         adversarial = self.config.adversarial.generator_loss(answers)
-        l1 = F.l1_loss(fake, real)
-        loss = adversarial + self.config.lambda_l1 * l1
-        return Turn("generator", loss, {"adversarial": adversarial, "l1": l1})
+        l1, mse = F.l1_loss(fake, real), F.mse_loss(fake, real)
+        loss = adversarial + self.config.lambda_l1 * l1 + self.config.lambda_mse * mse
+        yield Turn("generator", loss, {"adversarial": adversarial, "l1": l1, "mse": mse})
 
     @torch.no_grad()
     def _clip_weights(self) -> None:
@@ -145,7 +168,10 @@ class GAN(Colorizer):
             for parameter in self.discriminator.parameters():
                 parameter.clamp_(-loss_kind.weight_clip, loss_kind.weight_clip)
 
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
-        """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W)."""
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), all alike."""
+        del temperature
         ab = to_ab(self.generator(lightness), self.config.output)
         return ab.expand(samples, *ab.shape)

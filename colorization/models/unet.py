@@ -11,6 +11,7 @@ from colorization.config import Config
 from colorization.models.colorizer import Colorizer, Progress, Turn
 from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
 from colorization.models.output import OutputSpace, output_channels, target, to_ab
+from colorization.models.sides import side_refusal
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -27,7 +28,8 @@ class UNetConfig(Config):
 
     def refusal(self, size: int) -> str | None:
         """Say why pictures of this side cannot be trained on, if so."""
-        return size_refusal(self.generator, size)
+        kind = self.generator
+        return side_refusal(f"generator {kind.name}", size, kind.smallest(), kind.multiple(size))
 
     def weights(self) -> "list[WeightsEnum]":
         """List the pretrained weights that the model starts from."""
@@ -42,12 +44,12 @@ class UNet(Colorizer):
     """The U-Net family's model: see UNetConfig."""
 
     players = ("generator",)
-    colorizing = ("generator",)
 
     def __init__(self, config: UNetConfig, size: int) -> None:
         super().__init__()
         self.output: OutputSpace = config.output
         self.multiple = config.generator.multiple(size)
+        self.fixed_size = config.generator.fixed_size
         self.generator = config.generator.build(size, output_channels(config.output))
 
     def turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
@@ -56,24 +58,10 @@ class UNet(Colorizer):
         l1 = F.l1_loss(answer.float(), target(lab, self.output))
         yield Turn("generator", l1, {"l1": l1})
 
-    def colorize(self, lightness: Tensor, samples: int = 1) -> Tensor:
-        """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W)."""
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), all alike."""
+        del temperature
         ab = to_ab(self.generator(lightness), self.output)
         return ab.expand(samples, *ab.shape)
-
-
-def size_refusal(generator: GeneratorConfig, size: int) -> str | None:
-    """Say why a generator cannot work on pictures of this side, if so, and the nearest side."""
-    if size < generator.smallest():
-        return (
-            f"data.size: found {size}; generator {generator.name} with normalization "
-            f"{generator.normalization} needs {generator.smallest()} at least"
-        )
-    multiple = generator.multiple(size)
-    if size % multiple == 0:
-        return None
-    near = max(multiple, round(size / multiple) * multiple)
-    return (
-        f"data.size: found {size}; generator {generator.name} needs a multiple of {multiple}, "
-        f"the nearest is {near}"
-    )

@@ -1,7 +1,7 @@
 """A U-Net whose encoder is a torchvision ResNet (systems B1 and D1)."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,6 +25,8 @@ _WEIGHTS = {
 
 class ResNetUNetConfig(Config):
     """ResNet encoder, pixel-shuffle decoder with ICNR start and skips at every scale."""
+
+    fixed_size: ClassVar[bool] = False
 
     name: Literal["resnet_unet"] = "resnet_unet"
     encoder: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"

@@ -1,6 +1,6 @@
 """pix2pix's U-Net (Isola et al. 2017), as deep as the picture allows."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,8 @@ class UNetGeneratorConfig(Config):
 
     256 pixels: the published 8 levels; 224: 5, since 7 pixels cannot be halved.
     """
+
+    fixed_size: ClassVar[bool] = False
 
     name: Literal["unet"] = "unet"
     width: int = Field(
