@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from colorization.color import rgb_to_lab
+from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
 from colorization.distributed import Ranks, mean_over_ranks
 from colorization.experiment import Experiment
 
+_LEAST_DEVIATION = 1e-3  # of scaled ab: what rounding to 8 bits alone does to color
 MOST_PICTURES = 2000  # looked at; the standard error of a mean is then 2% of a picture's deviation
 
 
@@ -20,7 +22,8 @@ def color_statistics(
     """Return mean and standard deviation, (2,) each, of the scaled ab of a training set.
 
     Of its central squares, of 2,000 pictures evenly out of the set where it has more. The same on
-    every rank, and for any number of them but for round-off.
+    every rank, and for any number of them but for round-off. Raises ConfigError for pictures that
+    are gray, or that cannot be read.
     """
     loader = ScoringLoader(
         _Spread(pictures),
@@ -38,6 +41,13 @@ def color_statistics(
     count, total, squares = mean_over_ranks(sums, ranks).unbind()
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    if not (deviation > _LEAST_DEVIATION).all():  # or not a number, where none could be read
+        looked_at = round(float(count[0]) * ranks.size) // experiment.data.size**2
+        raise ConfigError(
+            f"data.source: the ab / 110 of {looked_at} training pictures deviate by "
+            f"{deviation[0]:.1g} and {deviation[1]:.1g}; {experiment.model.name} needs pictures "
+            f"with colors, {_LEAST_DEVIATION:g} at least"
+        )
     return mean.float(), deviation.float()
 
 

@@ -115,7 +115,11 @@ class Experiment(Config):
                 )
             if stage.change:
                 _check_change(name, stage.change)
-                self.at(name)
+                # As the settings understood it: a path, for one, is meant as seen from here.
+                understood = config.flatten(config.dump(self.at(name)))
+                change = {key: understood[key] for key in config.flatten(stage.change)}
+                stage.change.clear()
+                stage.change.update(change)
         if not any(
             stage.select and (stage.epochs or stage.steps) for stage in self.train.stages.values()
         ):

@@ -10,6 +10,8 @@ from colorization.models.colorizer import Colorizer
 class Measurements:
     """Averages `Colorizer.measure` over pictures and has the model summarize the means."""
 
+    # Also where nobody differentiates a forward of a replicated player would be waited for.
+    @torch.no_grad()
     def __init__(self, model: Colorizer, size: int, ranks: Ranks) -> None:
         self._model, self._ranks = model, ranks
         self._count = torch.zeros((), dtype=torch.float64, device=ranks.device)
@@ -17,6 +19,7 @@ class Measurements:
         example = model.measure(torch.zeros(1, 3, size, size, device=ranks.device))
         self._sums = {name: torch.zeros_like(x[0]).double() for name, x in example.items()}
 
+    @torch.no_grad()
     def update(self, lab: Tensor) -> None:
         """Add a batch of scaled Lab pictures (B, 3, H, W)."""
         self._count += len(lab)

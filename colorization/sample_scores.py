@@ -1,5 +1,7 @@
 """Scores of a stochastic model beside those of one sample: mean sample, best of 8, diversity."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -47,9 +49,14 @@ class SampleScores:
         return samples[0]
 
     def compute(self) -> dict[str, float]:
-        """Return the scores in plain numbers; every rank has to call it, and gets the same."""
+        """Return the scores in plain numbers; every rank has to call it, and gets the same.
+
+        Raises FloatingPointError where any sample held NaN or infinity.
+        """
         mean_sample, best = self._mean_sample.compute(), self._best.compute()
         count, variance = mean_over_ranks(self._variance, self._ranks).tolist()
+        if not math.isfinite(variance):  # the best sample may be another one
+            raise FloatingPointError(f"some of {BEST_OF} samples a picture hold NaN or infinity")
         return {
             **{f"mean_sample_{name}": mean_sample[name] for name in _OF_THE_MEAN_SAMPLE},
             **{f"best_of_{BEST_OF}_{name}": best[name] for name in _OF_THE_BEST},

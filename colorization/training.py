@@ -16,8 +16,9 @@ from colorization.config import dump
 from colorization.data import open_data
 from colorization.distributed import Ranks, barrier, current_ranks
 from colorization.evaluation import Evaluation, grid_path
-from colorization.experiment import Experiment, Stage, check
+from colorization.experiment import Experiment, check
 from colorization.stage import StageRun
+from colorization.stage_data import has_length, open_stage_data
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def fit(
         checkpoint.write_experiment(run, experiment)
     barrier(ranks)
     sets = open_data(experiment.data)
+    stage_sets = open_stage_data(experiment)
     if ranks.first:
         for name in sets.unreadable:
             log.warning("left out: %s", name)
@@ -100,12 +102,11 @@ def fit(
     stages = list(experiment.train.stages.items())
     while position.stage < len(stages):
         name, stage = stages[position.stage]
-        at_stage = experiment.at(name)
-        if not _has_length(stage):
+        if not has_length(stage):
             position.stage += 1
             continue
-        own_data = at_stage.data != experiment.data
-        pictures = open_data(at_stage.data).train if own_data else sets.train
+        at_stage = experiment.at(name)
+        pictures = stage_sets.get(name, sets).train
         resumed = position.stage_epoch > 0
         stage_run = StageRun(at_stage, name, stage, pictures, ranks, state, resumed=resumed)
         while position.stage_epoch < stage_run.epochs:
@@ -195,11 +196,7 @@ def _last_report(
 
 
 def _is_over(experiment: Experiment, position: Position) -> bool:
-    return not any(map(_has_length, [*experiment.train.stages.values()][position.stage :]))
-
-
-def _has_length(stage: Stage) -> bool:
-    return bool(stage.epochs or stage.steps)
+    return not any(map(has_length, [*experiment.train.stages.values()][position.stage :]))
 
 
 def _write_best(run: Path, epoch: int | None) -> None:

@@ -15,6 +15,7 @@ from colorization.config import ConfigError
 from colorization.data import PictureSets, check_batch_size, open_data
 from colorization.experiment import Experiment, outline
 from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES
+from colorization.stage_data import open_stage_data
 from console import StudyConsole
 from space import Space
 from storage import lock_folder, trial_folder
@@ -115,6 +116,7 @@ def _check(job: Job) -> tuple[Experiment, PictureSets, str | None]:
     tried = job.space.validate()
     experiment = job.space.typical()
     sets = open_data(experiment.data)
+    open_stage_data(experiment)
     address = find_running()
     if address is None:
         _fit_in(job, experiment, [this_machine()])

@@ -1,5 +1,6 @@
 """Pictures given as arrays of 8-bit Lab (system D's MIRFLICKR-25k)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Literal, Self
 
 import cv2
 import numpy as np
+from numpy.lib.format import open_memmap
 from pydantic import Field, model_validator
 
 from colorization.config import ConfigError
@@ -48,7 +50,7 @@ class ArraysSource(Source):
         del max_unreadable  # an array is readable whole or not at all
         root = Path(self.path).expanduser()
         lightness = _read(root / _LIGHTNESS, dimensions=3)
-        colors: list[np.ndarray] = []
+        colors: list[np.memmap] = []
         while (path := root / _COLOR.format(len(colors) + 1)).exists() or not colors:
             colors.append(_read(path, dimensions=4))
             if colors[-1].shape[1:] != (*lightness.shape[1:], 2):
@@ -90,9 +92,17 @@ class ArraysSource(Source):
 class ArraySet:
     """Some pictures out of arrays that stay on disk."""
 
-    lightness: np.ndarray
-    colors: list[np.ndarray]
+    lightness: np.memmap
+    colors: list[np.memmap]
     indices: list[int]
+
+    def __reduce__(self) -> "tuple[Callable[..., ArraySet], tuple[object, ...]]":
+        """Pickle the files' names: loader processes that are spawned would be sent every pixel."""
+        return _map_again, (
+            self.lightness.filename,
+            [c.filename for c in self.colors],
+            self.indices,
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -112,21 +122,26 @@ class ArraySet:
         return f"{_LIGHTNESS}[{self.indices[index]}]"
 
 
-def _read(path: Path, dimensions: int) -> np.ndarray:
+def _read(path: Path, dimensions: int) -> np.memmap:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_memmap(path, mode="r")  # refuses what np.load would unpickle or unzip
     except FileNotFoundError:
         raise ConfigError(
             f"data.source.path: no file {path}; {_LIGHTNESS} and {_COLOR.format(1)}, ... are needed"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"data.source.path: cannot read {path}: {error}") from error
-    if array.ndim != dimensions or array.dtype != np.uint8:
+    if array.ndim != dimensions or array.dtype != np.uint8 or not array.size:
         raise ConfigError(
             f"data.source.path: {path} holds {array.dtype} of shape {array.shape}; uint8 with "
-            f"{dimensions} dimensions is needed"
+            f"{dimensions} dimensions, none of them 0, is needed"
         )
     return array
+
+
+def _map_again(lightness: Path, colors: list[Path], indices: list[int]) -> ArraySet:
+    files = [open_memmap(path, mode="r") for path in (lightness, *colors)]
+    return ArraySet(files[0], files[1:], indices)
 
 
 def _share(lightness: np.ndarray) -> float:

@@ -63,11 +63,11 @@ class RankPool:
                 process.kill()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Call a function of this module on every rank; return the answers in rank order."""
+        """Call a function of a module beside this one on every rank; answers in rank order."""
         self._calls += 1
         for rank, (_, connection) in enumerate(self._ranks):
             answer = self._folder / f"answer-{self._calls}-{rank}.pt"
-            connection.send((function.__name__, arguments, answer))
+            connection.send((function, arguments, answer))
         answers, faults = [], []
         for rank, (_, connection) in enumerate(self._ranks):
             if not connection.poll(PATIENCE):
@@ -95,11 +95,11 @@ def _serve(rank: int, size: int, rendezvous: Path, connection: Connection) -> No
     )
     while True:
         try:
-            name, arguments, path = connection.recv()
+            function, arguments, path = connection.recv()
         except EOFError:
             break
         try:
-            torch.save(globals()[name](*arguments), path)
+            torch.save(function(*arguments), path)
             connection.send((None, path))
         except Exception:
             connection.send((traceback.format_exc(), None))
