@@ -5,17 +5,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def bce_discriminator(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
+def bce_discriminator(
+    real: Tensor, fake: Tensor, smoothing: float = 0.0, noise: float = 0.0
+) -> Tensor:
     """Cross entropy of logits, mean of the real and fake terms; real labels are 1 - smoothing.
 
-    Goodfellow et al. 2014; one-sided label smoothing: Salimans et al. 2016, section 3.4.
+    With `noise` they are drawn below that, and fake labels above 0, by so much at most: one number
+    for all real answers and one for all fake ones. Goodfellow et al. 2014; one-sided label
+    smoothing: Salimans et al. 2016, section 3.4.
     """
-    labels = torch.full_like(real, 1 - smoothing)
+    real_labels, fake_labels = torch.full_like(real, 1 - smoothing), torch.zeros_like(fake)
+    if noise > 0:
+        below, above = noise * torch.rand(2, device=real.device)
+        real_labels, fake_labels = real_labels - below, fake_labels + above
     return (
-        F.binary_cross_entropy_with_logits(real, labels)
-        + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        F.binary_cross_entropy_with_logits(real, real_labels)
+        + F.binary_cross_entropy_with_logits(fake, fake_labels)
     ) / 2
 
 
@@ -57,5 +65,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(real.detach(), fake.detach(), share).requires_grad_()
-    (slopes,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        answers = critic(between)
+    (slopes,) = torch.autograd.grad(answers.sum(), between, create_graph=True)
     return (slopes.flatten(1).norm(dim=1) - 1).square().mean()

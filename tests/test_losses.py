@@ -31,6 +31,50 @@ def test_label_smoothing_touches_the_real_labels_only() -> None:
     assert found.item() == pytest.approx((((1.1**2 + 0.9**2) / 2) + (1 + 0.25) / 2) / 2)
 
 
+def labels(real: Tensor, fake: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """The labels in a BCE loss: its gradient by a logit is (sigmoid - label) / 2 / count."""
+    real, fake = real.clone().requires_grad_(), fake.clone().requires_grad_()
+    BCE(label_noise=noise).discriminator_loss(real, fake).backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    return (
+        real.detach().sigmoid() - 2 * len(real) * real.grad,
+        fake.detach().sigmoid() - 2 * len(fake) * fake.grad,
+    )
+
+
+def test_label_noise_draws_one_label_a_batch_below_one_and_one_above_zero() -> None:
+    torch.manual_seed(0)
+    drawn = [labels(REAL, FAKE, 0.1) for _ in range(200)]
+    for real, fake in drawn:
+        torch.testing.assert_close(real, real[:1].expand_as(real))
+        torch.testing.assert_close(fake, fake[:1].expand_as(fake))
+    reals = torch.stack([real[0, 0] for real, _ in drawn])
+    fakes = torch.stack([fake[0, 0] for _, fake in drawn])
+    assert 0.9 <= reals.min() < 0.91
+    assert 0.99 < reals.max() <= 1
+    assert -1e-6 <= fakes.min() < 0.01
+    assert 0.09 < fakes.max() <= 0.1
+    assert abs(torch.corrcoef(torch.stack([reals, fakes]))[0, 1]) < 0.3
+
+
+def test_without_label_noise_no_random_number_is_drawn() -> None:
+    state = torch.get_rng_state()
+    real, fake = labels(REAL, FAKE, 0.0)
+    torch.testing.assert_close(real, torch.ones_like(real))
+    torch.testing.assert_close(fake, torch.zeros_like(fake))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_tells_what_looks_real_to_its_discriminator() -> None:
+    answers = torch.tensor([[-2.0, 0.3], [0.4, 3.0]])
+    assert BCE().looks_real(answers) == Hinge().looks_real(answers) == 0.5
+    assert LSGAN().looks_real(answers) == -0.5
+    assert Wasserstein.threshold is None
+    with pytest.raises(ValueError, match="Wasserstein has no answer that parts real from fake"):
+        Wasserstein().looks_real(answers)
+
+
 def test_lsgan_is_half_the_squared_distances_from_one_and_zero() -> None:
     assert losses.lsgan_discriminator(REAL, FAKE).item() == pytest.approx((1 + 0.625) / 2)
     assert losses.lsgan_generator(FAKE).item() == pytest.approx((4 + 0.25) / 2)

@@ -1,6 +1,6 @@
 """The adversarial losses a GAN may be trained with, each with its own settings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -11,23 +11,49 @@ from colorization.config import Config
 Smoothing = Annotated[float, Field(ge=0, lt=0.5, description="real labels are 1 - this")]
 
 
-class BCE(Config):
+class Judgement(Config):
+    """What the losses share: the answer above which a picture is taken for a real one."""
+
+    threshold: ClassVar[float | None]  # None: answers are scores without a zero
+
+    def looks_real(self, answers: Tensor) -> Tensor:
+        """Return the mean of 1 for each answer that says real and -1 for each that says fake.
+
+        Raises ValueError for a loss without a threshold. r_t of Karras et al. 2020, equation 1,
+        where the answers are those to real pictures.
+        """
+        if self.threshold is None:
+            raise ValueError(f"{type(self).__name__} has no answer that parts real from fake")
+        return (answers - self.threshold).sign().mean()
+
+
+class BCE(Judgement):
     """Cross entropy on logits (Goodfellow et al. 2014)."""
+
+    threshold: ClassVar[float | None] = 0.0
 
     name: Literal["bce"] = "bce"
     label_smoothing: Smoothing = 0.0
+    label_noise: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="labels are drawn once a batch, real ones up to this lower, fake ones higher",
+    )
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss of its answers to real and fake pictures."""
-        return losses.bce_discriminator(real, fake, self.label_smoothing)
+        return losses.bce_discriminator(real, fake, self.label_smoothing, self.label_noise)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """Return the generator's loss of the answers to its pictures."""
         return losses.bce_generator(fake)
 
 
-class LSGAN(Config):
+class LSGAN(Judgement):
     """Least squares (Mao et al. 2017)."""
+
+    threshold: ClassVar[float | None] = 0.5
 
     name: Literal["lsgan"] = "lsgan"
     label_smoothing: Smoothing = 0.0
@@ -41,8 +67,10 @@ class LSGAN(Config):
         return losses.lsgan_generator(fake)
 
 
-class Hinge(Config):
+class Hinge(Judgement):
     """Hinge (Lim and Ye 2017); a margin below 1 is its form of label smoothing."""
+
+    threshold: ClassVar[float | None] = 0.0
 
     name: Literal["hinge"] = "hinge"
     margin: float = Field(default=1.0, gt=0, le=1, description="how far answers are pushed apart")
@@ -56,8 +84,10 @@ class Hinge(Config):
         return losses.raise_score(fake)
 
 
-class Wasserstein(Config):
+class Wasserstein(Judgement):
     """Wasserstein critic, kept Lipschitz by a gradient penalty or by clipped weights."""
+
+    threshold: ClassVar[float | None] = None
 
     name: Literal["wasserstein"] = "wasserstein"
     gradient_penalty: float = Field(

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colorization.config import Config
+from colorization.distributed import current_ranks, mean_over_ranks
 from colorization.losses import gradient_penalty
 from colorization.models.adversarial import LSGAN, AdversarialLoss, Wasserstein
+from colorization.models.augmentation import Augmentation, Augmenter
 from colorization.models.colorizer import Colorizer, Progress, Turn, read_only
 from colorization.models.discriminators import DiscriminatorConfig, PatchConfig
 from colorization.models.generators import GeneratorConfig, ResNetUNetConfig
@@ -67,7 +69,20 @@ class GANConfig(Config):
     generator_every: int = Field(
         default=1, ge=1, le=20, description="the generator moves in every n-th step only"
     )
+    augmentation: Augmentation | None = Field(
+        default=None, description="changes what the discriminator sees, for small sets"
+    )
     output: OutputSpace = Field(default="ab", description="what the generator answers with")
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse an augmentation that adapts to answers which have no threshold."""
+        adapts = self.augmentation is not None and self.augmentation.name == "ada"
+        if adapts and self.adversarial.threshold is None:
+            raise ValueError(
+                "augmentation ada adapts to how many real pictures the discriminator takes for "
+                f"real; answers of {self.adversarial.name} have no threshold: take diffaugment, "
+                "or bce, lsgan or hinge"
+            )
 
     def refusal(self, size: int) -> str | None:
         """Say why pictures of this side cannot be trained on, if so."""
@@ -76,7 +91,7 @@ class GANConfig(Config):
             f"discriminator {discriminator.name}",
             size,
             discriminator.smallest(),
-            1,
+            discriminator.multiple(),
         ) or side_refusal(
             f"generator {generator.name}", size, generator.smallest(), generator.multiple(size)
         )
@@ -103,8 +118,8 @@ class GAN(Colorizer):
         self.fixed_size = config.generator.fixed_size
         channels = output_channels(config.output)
         self.generator = config.generator.build(size, channels)
-        self.discriminator = config.discriminator.build(1 + channels)
-        self.augmenter = nn.Identity()
+        self.discriminator = config.discriminator.build(size, 1 + channels)
+        self.augmenter = config.augmentation.build() if config.augmentation else nn.Identity()
 
     def learning_rate_ratio(self, player: str) -> float:
         """Return the player's learning rate as a multiple of `train.learning_rate`."""
@@ -137,6 +152,7 @@ class GAN(Colorizer):
             turn, answers_real = self._judge(self.augmenter(real), self.augmenter(fake))
             yield turn
             self._clip_weights()
+            self._adapt(answers_real)
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Turn, Tensor]:
         loss_kind = self.config.adversarial
@@ -149,7 +165,15 @@ class GAN(Colorizer):
                 penalty = gradient_penalty(self.discriminator, real, fake)
             loss = loss + loss_kind.gradient_penalty * penalty
             terms["gradient_penalty"] = penalty
+        if isinstance(self.augmenter, Augmenter):
+            terms["augmentation"] = self.augmenter.probability.clone()
         return Turn("discriminator", loss, terms), answers_real.detach()
+
+    def _adapt(self, answers_real: Tensor) -> None:
+        if isinstance(self.augmenter, Augmenter) and self.config.adversarial.threshold is not None:
+            ranks = current_ranks(answers_real.device)
+            share = mean_over_ranks(self.config.adversarial.looks_real(answers_real), ranks)
+            self.augmenter.adapt(share, len(answers_real) * ranks.size)
 
     def _generator_turns(self, lightness: Tensor, real: Tensor, fake: Tensor) -> Iterator[Turn]:
         fake = fake.float()

@@ -1,10 +1,12 @@
 """Layers that several networks share."""
 
 import math
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 Normalization = Literal["batch", "instance", "group", "none"]
 
@@ -58,6 +60,80 @@ def icnr_(weight: Tensor, scale: int = 2) -> Tensor:
         start = torch.empty_like(weight[:: scale**2])
         nn.init.kaiming_normal_(start)
         return weight.copy_(start.repeat_interleave(scale**2, dim=0))
+
+
+class SelfAttention(nn.Module):
+    """Let each pixel of (B, channels, H, W) look at all others: input + gamma * attention.
+
+    Queries and keys have an eighth of the channels, values half; keys and values are max-pooled
+    2x2, as in the code of Zhang et al. 2019 (SAGAN, section 3), and gamma starts at 0. `spectral`
+    puts spectral norm on the four 1x1 convolutions. The fused kernels have no second derivative:
+    a gradient penalty needs torch's `SDPBackend.MATH`.
+    """
+
+    def __init__(self, channels: int, spectral: bool = False) -> None:
+        super().__init__()
+        narrow, wide = max(1, channels // 8), max(1, channels // 2)
+        self.query = nn.Conv2d(channels, narrow, 1, bias=False)
+        self.key = nn.Conv2d(channels, narrow, 1, bias=False)
+        self.value = nn.Conv2d(channels, wide, 1, bias=False)
+        self.project = nn.Conv2d(wide, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+        if spectral:
+            for convolution in (self.query, self.key, self.value, self.project):
+                with_spectral_norm(convolution)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Answer with features of the same shape."""
+        queries = _as_words(self.query(features))
+        keys = _as_words(_halve(self.key(features)))
+        values = _as_words(_halve(self.value(features)))
+        # Zeros change no product, and the kernels that never hold all products want one width.
+        padding = (0, values.shape[-1] - keys.shape[-1])
+        queries, keys = F.pad(queries, padding), F.pad(keys, padding)
+        seen = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
+        seen = seen.squeeze(1).transpose(1, 2).unflatten(2, features.shape[-2:])
+        return features + self.gamma * self.project(seen)
+
+
+def _halve(features: Tensor) -> Tensor:
+    return F.max_pool2d(features, 2, ceil_mode=True)  # the last row of an odd side is seen too
+
+
+def _as_words(features: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 1 head, H * W, C); those kernels want a word's numbers side by side."""
+    return features.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def with_spectral_norm(layer: M) -> M:
+    """Divide a layer's weight by its largest singular value, from now on; return the layer.
+
+    Miyato et al. 2018; one power iteration a forward in training. Draw the weight before: it is
+    computed from another parameter (`parametrizations.weight.original`) afterwards.
+    """
+    spectral_norm(layer)
+    chain = layer.get_submodule("parametrizations.weight")
+    assert isinstance(chain, nn.ModuleList)
+    chain[0] = _FullPrecision(chain[0])
+    return layer
+
+
+class _FullPrecision(nn.Module):
+    """Compute a weight outside autocast, which on GPUs would multiply bfloat16 by float32."""
+
+    def __init__(self, parametrization: nn.Module) -> None:
+        super().__init__()
+        self.parametrization = parametrization
+
+    def forward(self, weight: Tensor) -> Tensor:
+        device = weight.device.type
+        if not torch.amp.is_autocast_available(device):  # the meta device
+            return self.parametrization(weight)
+        with torch.autocast(device, enabled=False):
+            return self.parametrization(weight)
 
 
 def draw_normal(module: nn.Module) -> None:

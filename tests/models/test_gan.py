@@ -49,6 +49,30 @@ def test_the_discriminator_moves_its_steps_before_the_generator() -> None:
     assert players(gan(discriminator_steps=3), 2) == ["dddg", "dddg"]
 
 
+def test_the_generator_may_move_before_the_discriminators_steps() -> None:
+    assert players(gan(generator_first=True), 2) == ["gd", "gd"]
+    assert players(gan(generator_first=True, discriminator_steps=2), 2) == ["gdd", "gdd"]
+    both = gan(generator_first=True, generator_every=2, discriminator_every=3)
+    assert players(both, 6) == ["gd", "", "g", "d", "g", ""]
+
+
+def test_a_generator_that_moves_first_meets_the_discriminator_before_its_move() -> None:
+    model = gan(generator_first=True, lambda_l1=0, adversarial={"name": "lsgan"})
+    untrained = gan()
+    lightness = pictures()[:, :1]
+    seen: list[Tensor] = []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    turn, judged = play(model, rate=0.5)
+    fake = torch.cat([lightness, untrained.generator(lightness)], 1)
+    torch.testing.assert_close(turn.loss, (untrained.discriminator(fake) - 1).square().mean())
+    # The discriminator then judges the picture that the generator made before its move.
+    in_generators_turn, real, in_its_own = seen
+    assert torch.equal(in_generators_turn, fake)
+    assert torch.equal(real, pictures())
+    assert torch.equal(in_its_own, fake)
+    torch.testing.assert_close(judged.terms["fake"], untrained.discriminator(fake).mean())
+
+
 def test_each_player_moves_in_every_nth_step_from_the_first_on() -> None:
     assert players(gan(generator_every=3), 5) == ["dg", "d", "d", "dg", "d"]
     assert players(gan(discriminator_every=2), 4) == ["dg", "g", "dg", "g"]
@@ -63,7 +87,16 @@ def test_the_head_start_is_the_generators_alone() -> None:
     assert turn.loss == turn.terms["l1"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"discriminator_steps": 4}, {"generator_every": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"discriminator_steps": 4},
+        {"generator_every": 2},
+        {"generator_first": True},
+        {"generator_first": True, "discriminator_steps": 3, "generator_every": 2},
+    ],
+)
 def test_the_generators_picture_is_computed_once_a_step(settings: dict[str, Any]) -> None:
     model = gan(**settings)
     forwards: list[object] = []
@@ -116,6 +149,19 @@ def test_the_generators_loss_is_adversarial_plus_weighted_l1_and_terms_carry_no_
     *_, turn = play(model)
     torch.testing.assert_close(turn.terms["l1"], l1)
     torch.testing.assert_close(turn.loss, turn.terms["adversarial"] + 30 * l1)
+
+
+def test_the_squared_error_is_weighted_in_the_loss_and_plain_in_the_log() -> None:
+    model = gan(lambda_l1=30, lambda_mse=50)
+    with torch.no_grad():
+        mse = F.mse_loss(model.generator(pictures()[:, :1]), pictures()[:, 1:])
+    *_, turn = play(model)
+    terms = turn.terms
+    torch.testing.assert_close(terms["mse"], mse)
+    torch.testing.assert_close(turn.loss, terms["adversarial"] + 30 * terms["l1"] + 50 * mse)
+    *_, without = play(gan(lambda_l1=30))
+    torch.testing.assert_close(without.terms["mse"], mse)
+    torch.testing.assert_close(without.loss, turn.loss - 50 * mse)
 
 
 def test_the_gradient_penalty_is_weighted_in_the_loss_and_plain_in_the_log() -> None:

@@ -57,7 +57,7 @@ def test_every_parameter_of_the_generators_and_the_discriminator_is_trained(norm
     for network, pictures in (
         (UNetGeneratorConfig.model_validate(settings).build(64, 2), torch.randn(4, 1, 64, 64)),
         (ResNetUNetConfig.model_validate(settings).build(64, 2), torch.randn(4, 1, 64, 64)),
-        (PatchConfig.model_validate(settings).build(3), torch.randn(4, 3, 64, 64)),
+        (PatchConfig.model_validate(settings).build(64, 3), torch.randn(4, 3, 64, 64)),
     ):
         network(pictures).square().mean().backward()
         for name, parameter in network.named_parameters():
@@ -74,7 +74,7 @@ def test_each_resnet_can_be_the_encoder(encoder: str) -> None:
 
 def test_the_patchgan_answers_26_by_26_at_224_as_published() -> None:
     with torch.device("meta"):
-        network = PatchConfig().build(3)
+        network = PatchConfig().build(224, 3)
         assert network(torch.empty(1, 3, 224, 224)).shape == (1, 1, 26, 26)
         assert network(torch.empty(1, 3, 256, 256)).shape == (1, 1, 30, 30)
     widths = [m.out_channels for m in network if isinstance(m, nn.Conv2d)]
@@ -85,8 +85,8 @@ def test_the_patchgan_answers_26_by_26_at_224_as_published() -> None:
 def test_the_patchgans_smallest_picture_is_the_smallest(layers: int) -> None:
     config = PatchConfig(width=4, layers=layers)
     with torch.device("meta"):
-        network = config.build(3).eval()
         side = config.smallest()
+        network = config.build(side, 3).eval()
         assert min(network(torch.empty(1, 3, side, side)).shape) > 0
         with pytest.raises(RuntimeError):
             network(torch.empty(1, 3, side - 2**layers, side - 2**layers))

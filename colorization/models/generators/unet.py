@@ -28,6 +28,17 @@ class UNetGeneratorConfig(Config):
     dropout: float = Field(
         default=0.5, ge=0, lt=1, description="in the three innermost levels going up"
     )
+    dropout_down: bool = Field(
+        default=False, description="dropout going down too, in the levels of full width (8x)"
+    )
+    gray_channels: Literal[1, 3] = Field(
+        default=1, description="3: the lightness is repeated, as if it were an RGB picture"
+    )
+    head: Literal["transposed", "upsample"] = Field(
+        default="transposed",
+        description="the last doubling: a transposed convolution, or nearest neighbours and a 4x4 "
+        "convolution",
+    )
     normalization: Normalization = "batch"
 
     def depth(self, size: int) -> int:
@@ -56,30 +67,33 @@ class UNetGenerator(nn.Module):
 
     def __init__(self, config: UNetGeneratorConfig, depth: int, channels: int) -> None:
         super().__init__()
+        self.gray_channels = config.gray_channels
         widths = [config.width * min(2**level, 8) for level in range(depth)]
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
         for level, width in enumerate(widths):
             outermost, innermost = level == 0, level == depth - 1
-            below = 1 if outermost else widths[level - 1]
+            below = config.gray_channels if outermost else widths[level - 1]
             plain = outermost or innermost  # no norm there, as published
+            dropped_down = config.dropout_down and level >= 3
             self.downs.append(
                 nn.Sequential(
                     nn.Identity() if outermost else nn.LeakyReLU(0.2),
                     nn.Conv2d(below, width, 4, 2, 1, bias=plain or biased(config.normalization)),
                     nn.Identity() if plain else normalization(config.normalization, width),
+                    nn.Dropout(config.dropout) if dropped_down else nn.Identity(),
                 )
             )
             entering = width if innermost else 2 * width
-            leaving = channels if outermost else below
-            dropped = not outermost and depth - 4 <= level < depth - 1
+            if outermost:
+                self.ups.append(nn.Sequential(nn.ReLU(), *_head(config, entering, channels)))
+                continue
+            dropped = depth - 4 <= level < depth - 1
             self.ups.append(
                 nn.Sequential(
                     nn.ReLU(),
-                    nn.ConvTranspose2d(
-                        entering, leaving, 4, 2, 1, bias=outermost or biased(config.normalization)
-                    ),
-                    nn.Tanh() if outermost else normalization(config.normalization, leaving),
+                    nn.ConvTranspose2d(entering, below, 4, 2, 1, bias=biased(config.normalization)),
+                    normalization(config.normalization, below),
                     nn.Dropout(config.dropout) if dropped else nn.Identity(),
                 )
             )
@@ -88,7 +102,7 @@ class UNetGenerator(nn.Module):
     def forward(self, lightness: Tensor) -> Tensor:
         """Answer with colors in (-1, 1) for (B, 1, H, W) lightness."""
         skips: list[Tensor] = []
-        features = lightness
+        features = lightness.expand(-1, self.gray_channels, -1, -1)
         for down in self.downs:
             features = down(features)
             skips.append(features)
@@ -96,3 +110,14 @@ class UNetGenerator(nn.Module):
         for up in reversed(self.ups[:-1]):
             features = up(torch.cat([features, skips.pop()], dim=1))
         return features
+
+
+def _head(config: UNetGeneratorConfig, entering: int, channels: int) -> list[nn.Module]:
+    if config.head == "transposed":
+        return [nn.ConvTranspose2d(entering, channels, 4, 2, 1), nn.Tanh()]
+    return [
+        nn.Upsample(scale_factor=2),
+        nn.ZeroPad2d((1, 0, 1, 0)),  # a 4x4 convolution takes a pixel off
+        nn.Conv2d(entering, channels, 4, padding=1),
+        nn.Tanh(),
+    ]
