@@ -4,9 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from colorization.models.cinn import CINNConfig
+from colorization.models.cvae import CVAEConfig
 from colorization.models.gan import GANConfig
 from colorization.models.unet import UNetConfig
 
-ModelConfig = Annotated[GANConfig | UNetConfig, Field(discriminator="name")]
+ModelConfig = Annotated[
+    CINNConfig | CVAEConfig | GANConfig | UNetConfig, Field(discriminator="name")
+]
 
-__all__ = ["GANConfig", "ModelConfig", "UNetConfig"]
+__all__ = ["CINNConfig", "CVAEConfig", "GANConfig", "ModelConfig", "UNetConfig"]
