@@ -368,7 +368,7 @@ def test_the_hash_stands_for_what_may_be_sampled(small, setting, same):
 # --- the spaces that come with the project
 
 
-@pytest.mark.parametrize("model", ["gan", "unet"])
+@pytest.mark.parametrize("model", sorted(path.stem for path in SPACES.glob("*.yaml")))
 def test_a_space_of_the_project_is_valid(model):
     space = Space.read(None, model)
     space.validate()
@@ -376,15 +376,15 @@ def test_a_space_of_the_project_is_valid(model):
         assert space.project(read_experiment(recipe))
 
 
-@pytest.mark.parametrize("model", ["gan", "unet"])
+@pytest.mark.parametrize("model", sorted(path.stem for path in SPACES.glob("*.yaml")))
 def test_the_command_in_a_spaces_comment_works(model, tmp_path):
     """The settings for a real data set, as the file's head gives them."""
     comment = (SPACES / f"{model}.yaml").read_text().split("search:\n")[0]
     command = comment.split(f"tune.py --model {model} --trials", 1)[1].split("\n#\n")[0]
-    words = shlex.split(command.replace("\\\n#", ""))
+    words = shlex.split(command.replace("\n#", "\n").replace("\\\n", ""))
     settings = [word for word in words if "=" in word]
-    assert len(settings) > 5
+    assert len(settings) > 4
     space = Space.read(None, model, settings)
     space.validate()
     assert space.typical().data.source.name == "folder"
-    assert space.parameters()["model.generator.width"] == Integers(32, 96, log=True)
+    assert space.parameters() != Space.read(None, model).parameters()
