@@ -100,6 +100,9 @@ def _strips(pixels: np.ndarray) -> list[np.ndarray]:
 def _resize(channels: Tensor, size: tuple[int, int]) -> Tensor:
     if channels.shape[-2:] == size:
         return channels
+    height, width = size
+    if width == 1 < height:  # torch's antialiasing on the CPU would repeat the first row
+        return _resize(channels.mT.contiguous(), (width, height)).mT
     resized = F.interpolate(channels, size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(-1, 1)  # bicubic overshoots at edges
 

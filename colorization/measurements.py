@@ -10,7 +10,6 @@ from colorization.models.colorizer import Colorizer
 class Measurements:
     """Averages `Colorizer.measure` over pictures and has the model summarize the means."""
 
-    # Also where nobody differentiates a forward of a replicated player would be waited for.
     @torch.no_grad()
     def __init__(self, model: Colorizer, size: int, ranks: Ranks) -> None:
         self._model, self._ranks = model, ranks

@@ -15,6 +15,7 @@ from colorization.__main__ import main
 from colorization.color import rgb_to_lab
 from colorization.experiment import Experiment, read_experiment, recipes
 from colorization.export import export
+from colorization.models.generators import UNetGeneratorConfig
 from colorization.pictures import Picture, read_picture
 from colorization.training import read_history
 from tiny_experiment import TINY
@@ -163,6 +164,17 @@ def test_evaluate_refuses_what_cannot_be_scored(
     assert message in capsys.readouterr().err
 
 
+def test_evaluate_refuses_another_size_for_a_model_of_one_size(
+    run: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["evaluate", str(run), "data.size=64"]) == 0
+    monkeypatch.setattr(UNetGeneratorConfig, "fixed_size", True)
+    assert main(["evaluate", str(run), "data.size=64"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data.size: found 64; this model takes pictures of its training size alone, 32" in line
+    assert main(["evaluate", str(run), "data.size=32"]) == 0
+
+
 # colorize
 
 
@@ -304,7 +316,7 @@ def test_show_names_every_key_that_may_be_set_with_its_bounds(file: Path, capsys
         if key not in ("model.generator.name", "train.stages"):
             assert f"#  {key} " in out or key.endswith(".name"), key
     assert re.search(r"model\.lambda_l1 +100\.0 +float >= 0, <= 10000 +weight of L1", out)
-    assert re.search(r"model\.generator\.name +unet +resnet_unet \| unet", out)
+    assert re.search(r"model\.generator\.name +unet +(\w+ \| )*resnet_unet \| unet\b", out)
     assert re.search(r"train\.gradient_clip +None +float > 0 or none", out)
 
 

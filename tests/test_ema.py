@@ -65,3 +65,24 @@ def test_going_on_from_a_state_equals_never_having_stopped() -> None:
         expected = layer.weight.item()
     with resumed.in_place():
         assert layer.weight.item() == expected
+
+
+def test_what_rests_and_constants_kept_as_parameters_are_copied_and_not_averaged() -> None:
+    module = nn.ParameterDict(
+        {
+            "trained": nn.Parameter(torch.zeros(2)),
+            "resting": nn.Parameter(torch.zeros(2), requires_grad=False),
+            "order": nn.Parameter(torch.tensor([0, 1]), requires_grad=False),
+        }
+    )
+    averages = AveragedWeights({"g": module}, decay=0.9)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 1
+    averages.update()
+    with averages.in_place():
+        found = {name: parameter.tolist() for name, parameter in module.items()}
+    assert found["trained"] == pytest.approx([1 - 2 / 11] * 2)
+    assert found["resting"] == [1, 1]
+    assert found["order"] == [1, 2]
+    assert module["order"].dtype == torch.int64

@@ -12,6 +12,7 @@ from colorization.evaluation import Evaluation
 from colorization.experiment import Experiment, build_model
 from colorization.export import export, load_exported, load_run
 from colorization.training import fit
+from tiny_colorizers import Partial, in_place_of_gan
 
 
 def train(experiment: Experiment, run: Path) -> dict[str, float]:
@@ -57,6 +58,25 @@ def test_an_export_holds_no_optimizer_and_no_discriminator(tiny, tmp_path):
     model, _ = load_exported(folder)
     assert [name for name, _ in model.named_children()] == ["generator"]
     assert sorted(path.name for path in folder.iterdir()) == ["experiment.yaml", "weights.pt"]
+
+
+def test_parts_of_a_player_that_only_training_needs_stay_behind(tiny, tmp_path):
+    experiment = tiny("train.ema=0.9", stages={"a": {"turns": "adversarial", "epochs": 1}})
+    lightness = torch.rand(2, 1, 32, 32) * 2 - 1
+    with in_place_of_gan(Partial):
+        train(experiment, tmp_path / "run")
+        folder = export(tmp_path / "run", tmp_path / "exported")
+        whole, _ = load_run(tmp_path / "run")
+        exported, _ = load_exported(folder)
+    weights = torch.load(folder / "weights.pt", weights_only=True)["weights"]
+    assert whole.state_dict().keys() - weights.keys() == {
+        "network.teach.weight",
+        "network.teach.bias",
+    }
+    assert exported.state_dict().keys() == weights.keys()
+    assert "network.teacher.weight" in weights  # whose name only begins like the part's
+    with torch.no_grad():
+        assert torch.equal(exported.colorize(lightness), whole.colorize(lightness))
 
 
 def test_a_model_that_started_from_pretrained_weights_loads_without_them(

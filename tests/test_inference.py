@@ -107,6 +107,63 @@ def test_what_the_model_sees_has_the_training_size_on_its_short_side() -> None:
     assert shapes == [(64, 64), (64, 112), (160, 64), (64, 128), (16, 256)]
 
 
+class FixedSize(SepiaByLightness):
+    """Takes pictures of 48 x 48 alone; colors them by place: a from left to right."""
+
+    multiple = 1
+    fixed_size = True
+
+    def colorize(
+        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+    ) -> Tensor:
+        del temperature
+        assert lightness.shape == (1, 1, 48, 48)
+        self.seen.append(lightness)
+        ramp = torch.linspace(-0.1, 0.1, 48).expand(48, 48)
+        ab = torch.stack([ramp, ramp.T])[None]
+        return ab.expand(samples, *ab.shape)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(48, 48), (96, 96), (40, 300), (300, 40), (33, 47), (1, 1), (1, 500), (500, 1), (64, 1000)],
+)
+def test_a_model_of_one_size_sees_the_whole_of_any_picture(height: int, width: int) -> None:
+    model = FixedSize()
+    gray = np.full((height, width, 3), 119, np.uint8)
+    colored = PictureColorizer(model, 48)(Picture(gray)).rgb
+    assert len(model.seen) == 1
+    assert colored.shape == gray.shape
+    a, b = rgb_to_lab(torch.from_numpy(colored).permute(2, 0, 1))[1:].numpy()
+    for colors, side in ((a.mean(0), width), (b.mean(1), height)):
+        if side >= 33:  # the ramp reaches from edge to edge
+            expected = np.interp(
+                np.arange(side) + 0.5,
+                np.arange(48) * side / 48 + side / 96,
+                np.linspace(-0.1, 0.1, 48),
+            )
+            np.testing.assert_allclose(colors, expected, atol=0.01)
+
+
+def test_a_picture_one_pixel_wide_is_colored_like_one_that_is_one_pixel_high() -> None:
+    rows = photo(500, 1)
+    columns = rows.transpose(1, 0, 2)
+    upright, lying = SepiaByLightness(), SepiaByLightness()
+    colored = PictureColorizer(upright, 64)(Picture(rows)).rgb
+    expected = PictureColorizer(lying, 64)(Picture(columns)).rgb
+    assert torch.allclose(upright.seen[0][..., :1], lying.seen[0][..., :1, :].mT, atol=1e-5)
+    assert np.abs(colored.astype(int) - expected.transpose(1, 0, 2)).max() <= 1
+    assert np.ptp(colored.astype(int), axis=0).min() > 50
+
+
+def test_a_model_of_one_size_sees_its_own_size_without_resampling() -> None:
+    model = FixedSize()
+    rgb = photo(48, 48)
+    PictureColorizer(model, 48)(Picture(rgb))
+    expected = rgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1)[None])[:, :1]
+    assert torch.equal(model.seen[0], expected)
+
+
 def test_padding_repeats_the_border_and_is_cropped_again() -> None:
     model = SepiaByLightness()
     colorizer = PictureColorizer(model, 64)

@@ -110,7 +110,7 @@ class DiffAugmenter(Augmenter):
             middle = _gray_part(pictures).mean((2, 3), keepdim=True)
             pictures = middle + _each(_uniform(pictures, 0.5, 1.5)) * (pictures - middle)
         if self.config.translation:
-            most = round(side / 8)
+            most = side // 8
             x, y = (2 / side) * torch.randint(-most, most + 1, (2, count), device=pictures.device)
             pictures = _warp(pictures, _shift(x, y), "nearest", "zeros")
         if self.config.cutout:

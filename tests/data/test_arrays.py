@@ -99,14 +99,14 @@ def test_a_picture_and_its_copies_stay_in_its_split_when_others_are_added(
     folder: Path, rgb: np.ndarray
 ) -> None:
     before = open_arrays(folder)
-    write_arrays(folder, np.concatenate([rgb, photos(70)[60:], rgb]), [130])
-    (folder / "ab2.npy").unlink()
-    (folder / "ab3.npy").unlink()
+    others = photos(71)[60:]
+    write_arrays(folder, np.concatenate([others[:7], rgb, others[7:], rgb]), [25, 5, 101])
     after = open_arrays(folder)
     for split in SPLITS:
-        first, later = names(getattr(before, split)), names(getattr(after, split))
-        assert first <= later
-        assert {f"gray_scale.npy[{int(name[15:-1]) + 70}]" for name in first} <= later
+        numbers = [int(name[15:-1]) for name in names(getattr(before, split))]
+        later = names(getattr(after, split))
+        for start in (7, 71):
+            assert {f"gray_scale.npy[{start + number}]" for number in numbers} <= later
 
 
 def test_pixels_stay_on_disk_and_are_not_sent_to_loader_processes(folder: Path) -> None:

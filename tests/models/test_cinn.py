@@ -232,6 +232,20 @@ def test_the_published_condition_networks_give_the_described_maps() -> None:
         assert [tuple(condition.shape[1:]) for condition in maps] == shapes
 
 
+def test_at_a_quarter_of_the_side_conv1s_pooled_features_stand_beside_layer1s() -> None:
+    network = tiny(condition=RESNET).network.condition.eval()
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda *call: seen.update({name: call[-1].clone()})
+
+    for name in ("maxpool", "layer1"):
+        network.get_submodule(f"resnet.{name}").register_forward_hook(keep(name))
+    with torch.no_grad():
+        first = network(torch.rand(1, 1, SIZE, SIZE))[0]
+    assert torch.equal(first, torch.cat([seen["maxpool"], seen["layer1"]], 1))
+
+
 @pytest.mark.parametrize("condition", [{"name": "convolutional", "widths": [8, 16]}, RESNET])
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 @pytest.mark.parametrize(

@@ -18,6 +18,16 @@ from tune import main
         (["data.size=!choice [32, 64]"], "data.size: of data.*may be searched"),
         (["search.objective={ab_mae: max}"], "ab_mae: found max, the better way is min"),
         (["search.objective={fid: min}"], "fid need train.perceptual=true"),
+        (
+            ["search.objective={ab_mae: min, mean_sample_psnr: max, best_of_8_rmse: min}"],
+            "objective: best_of_8_rmse, mean_sample_psnr are scores of stochastic models; "
+            "gan gives one answer a picture",
+        ),
+        (["search.objective={best_of_8_rmse: max}"], "best_of_8_rmse: found max, the better way"),
+        (
+            ["search.objective={sample_variance: max}"],
+            "no score 'sample_variance'; scores: .*best_of",
+        ),
     ],
 )
 def test_what_no_trial_could_do_is_refused_before_any_starts(
