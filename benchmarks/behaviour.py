@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from small_recipe import lay_over, read_small_recipe
-
 from colorization.config import Data, parse
 from colorization.experiment import Experiment
 from colorization.training import fit
+from small_recipe import lay_over, read_small_recipe
 
 _PLAIN: Data = {
     "data": {"size": 64, "crop_scale": [0.8, 1.0]},

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -199,7 +199,7 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     arguments = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join("none" if a is NoneType else _allowed(a, metadata) for a in arguments)
-    if arguments and isinstance(arguments[0], str):
+    if get_origin(annotation) is Literal:
         return " | ".join(map(str, arguments))
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [

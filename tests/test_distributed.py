@@ -131,9 +131,9 @@ def test_the_gradient_penalty_of_a_critic_with_batch_norm_sees_the_global_batch(
     two_ranks: RankPool,
 ) -> None:
     torch.manual_seed(0)
-    critic = PatchConfig(width=4, layers=1, normalization="batch").build(3)
+    critic = PatchConfig(width=4, layers=1, normalization="batch").build(16, 3)
     pictures = torch.randn(4, 3, 16, 16)
-    reference = PatchConfig(width=4, layers=1, normalization="batch").build(3)
+    reference = PatchConfig(width=4, layers=1, normalization="batch").build(16, 3)
     reference.load_state_dict(critic.state_dict())
     expected = rank_pool.penalty_gradients(reference, pictures)
     for found in two_ranks.run(rank_pool.penalty_gradients, critic, pictures):

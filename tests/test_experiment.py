@@ -117,7 +117,7 @@ def test_a_stage_sees_the_experiment_with_its_changes(tiny: Make) -> None:
     assert experiment.at("a").train.learning_rate == 2e-4
     assert experiment.at("b").train.learning_rate == 1e-5
     assert experiment.at("b").model.discriminator_steps == 7  # pyright: ignore
-    assert experiment.at("b").model.generator == experiment.model.generator
+    assert experiment.at("b").model.generator == experiment.model.generator  # pyright: ignore
 
 
 @pytest.mark.parametrize(

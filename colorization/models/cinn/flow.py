@@ -1,6 +1,7 @@
 """The flow: an invertible map between small ab pictures and latents, given conditions."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -61,8 +62,10 @@ class Flow(nn.Module):
         init_scale: float,
     ) -> None:
         """Build the flow for conditions of so many channels, one a level, and a last vector."""
-        from FrEIA.framework import SequenceINN  # slow to import
-        from FrEIA.modules import GLOWCouplingBlock
+        with warnings.catch_warnings():  # of escapes in its docstrings, where it is compiled
+            warnings.filterwarnings("ignore", "invalid escape sequence|.*is an invalid escape")
+            from FrEIA.framework import SequenceINN  # slow to import
+            from FrEIA.modules import GLOWCouplingBlock
 
         super().__init__()
         self.size = 2 * side * side
