@@ -1,13 +1,17 @@
-from typing import Any
+import re
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from colorization.config import parse
+from colorization.config import ConfigError, parse
+from colorization.models.adversarial import AdversarialLoss
 from colorization.models.colorizer import Progress, Turn, read_only
+from colorization.models.discriminators import DiscriminatorConfig
 from colorization.models.gan import GAN, GANConfig
+from colorization.models.generators import GeneratorConfig
 
 SIZE = 32
 TINY = {
@@ -208,3 +212,116 @@ def test_the_discriminator_judges_colors_with_their_lightness() -> None:
     assert torch.equal(real_seen, pictures())
     assert torch.equal(fake_seen, torch.cat([pictures()[:, :1], fake], 1))
     assert torch.equal(again, fake_seen)
+
+
+SURE = {"name": "ada", "target": 0, "pictures": 8}
+
+
+def judged(model: GAN) -> list[Tensor]:
+    """Collect what the discriminator sees."""
+    seen: list[Tensor] = []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    return seen
+
+
+def test_augmentation_changes_what_the_discriminator_sees_of_real_and_fake_alike() -> None:
+    model = gan(augmentation={"name": "diffaugment", "color": False, "translation": False})
+    seen = judged(model)
+    play(model)
+    assert len(seen) == 3
+    for picture in seen:  # cut out of each picture: all channels alike
+        blank = (picture == 0).all(1).flatten(1).float().mean(1)
+        assert (blank > 0.03).all()
+
+
+def test_ada_learns_how_sure_the_discriminator_is_and_remembers_it() -> None:
+    model = gan(augmentation=SURE, adversarial={"name": "bce"})
+    for parameter in model.discriminator.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.constant_([*model.discriminator.parameters()][-1], 3)  # it takes all for real
+    (first, _), (second, _) = play(model, rate=0), play(model, rate=0)
+    assert first.terms["augmentation"] == 0
+    assert second.terms["augmentation"] == 0.25  # two real pictures of eight
+    assert model.state_dict()["augmenter.probability"] == 0.5
+    nn.init.constant_([*model.discriminator.parameters()][-1], -3)
+    play(model, rate=0)
+    assert model.state_dict()["augmenter.probability"] == 0.25
+
+
+def test_ada_is_refused_with_a_critic_whose_answers_have_no_threshold() -> None:
+    with pytest.raises(ConfigError, match=r"ada adapts.*wasserstein have no threshold"):
+        gan(augmentation=SURE, adversarial={"name": "wasserstein"})
+
+
+GENERATORS = {
+    "unet": {"width": 4, "dropout": 0},
+    "resnet_unet": {"width": 4},
+    "vit": {"patch": 8, "hidden": 16, "depth": 1, "heads": 2, "mlp": 16},
+    "vgg_unet_sagan": {"width": 4},
+    "vgg_autoencoder": {"width": 4, "latent": 8},
+    "encoder_decoder": {"width": 4, "blocks": 1},
+}
+DISCRIMINATORS = {
+    "patch": {"width": 4, "layers": 1},
+    "cnn": {"width": 4, "layers": 3},
+    "vit": {"patch": 8, "hidden": 16, "depth": 1, "heads": 2, "mlp": 16},
+    "resnet": {"normalization": "group"},
+    "sagan": {"width": 4, "layers": 3},
+}
+LOSSES = [
+    {"name": "bce", "label_noise": 0.1},
+    {"name": "lsgan"},
+    {"name": "hinge"},
+    {"name": "wasserstein"},
+    {"name": "wasserstein", "gradient_penalty": 0, "weight_clip": 0.01},
+]
+
+
+def members(union: Any) -> set[str]:
+    """Name the kinds of a discriminated union."""
+    return {kind.model_fields["name"].default for kind in get_args(get_args(union)[0])}
+
+
+def test_the_pairs_below_are_of_all_kinds() -> None:
+    assert members(GeneratorConfig) == GENERATORS.keys()
+    assert members(DiscriminatorConfig) == DISCRIMINATORS.keys()
+    assert members(AdversarialLoss) == {loss["name"] for loss in LOSSES}
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_any_generator_plays_with_any_discriminator(generator: str, discriminator: str) -> None:
+    number = list(GENERATORS).index(generator) + list(DISCRIMINATORS).index(discriminator)
+    model = gan(
+        generator={"name": generator, **GENERATORS[generator]},
+        discriminator={"name": discriminator, **DISCRIMINATORS[discriminator]},
+        adversarial=LOSSES[number % len(LOSSES)],
+        output=("ab", "rgb")[number % 2],
+    )
+    assert [turn.player for turn in play(model, rate=1e-4)] == ["discriminator", "generator"]
+    assert model.eval().colorize(pictures()[:, :1]).isfinite().all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_any_discriminator_descends_any_loss(loss: dict[str, Any], discriminator: str) -> None:
+    kind = {"name": discriminator, **DISCRIMINATORS[discriminator]}
+    turn, _ = play(gan(discriminator=kind, adversarial=loss), rate=1e-4)
+    assert turn.loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "message"),
+    [
+        ({"discriminator": {"name": "cnn", "layers": 6}}, 64, "discriminator cnn .* needs 128"),
+        ({"discriminator": {"name": "vit"}}, 40, "discriminator vit needs a multiple of 16"),
+        ({"generator": {"name": "vit"}}, 40, "generator vit needs a multiple of 16"),
+        ({"generator": {"name": "encoder_decoder"}}, 32, "generator encoder_decoder .* needs 44"),
+    ],
+)
+def test_a_size_that_a_player_cannot_work_on_is_refused_with_the_reason(
+    settings: dict[str, Any], size: int, message: str
+) -> None:
+    refusal = parse(GANConfig, {"name": "gan", **TINY, **settings}).refusal(size)
+    assert refusal is not None
+    assert re.search(message, refusal), refusal
