@@ -267,7 +267,7 @@ def test_a_bad_tag_names_file_and_line(small, old, new, message):
         ("{name: lsgan}", "{name: lsgun}", "model.adversarial.name: found 'lsgun'; .*'lsgan'"),
         ("{name: lsgan}", "{name: lsgan, margin: 1}", "margin: unknown setting"),
         ("size: 64", "size: 72", "data.size: found 72"),
-        ("layers: 2", "layers: !int [2, 6]", "layers needs 192 at least.*layers=6"),
+        ("layers: 2", "layers: !int [2, 6]", "discriminator patch .* needs 192 at least.*layers=6"),
     ],
 )
 def test_a_space_that_may_give_an_illegal_experiment_is_refused(small, old, new, message):
