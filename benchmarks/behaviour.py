@@ -100,8 +100,8 @@ OUTCOMES: dict[str, Outcome] = {
         "C2: without a pixel loss the hinge loss trains where BCE does not",
         "unet_sagan",
         {
-            "model": {"generator": _GENERATOR, "discriminator": {"width": 16}},
-            "train": {"stages": {"equal": {"steps": 400}, "double": {"steps": 200}}},
+            "model": {"generator": {"width": 8}, "discriminator": {"width": 16}},
+            "train": {"stages": {"equal": {"steps": 200}, "double": {"steps": 100}}},
         },
         {
             "hinge, margin 0.9": {},
