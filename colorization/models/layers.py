@@ -28,7 +28,10 @@ def normalization(kind: Normalization, channels: int) -> nn.Module:
         case "instance":
             return nn.InstanceNorm2d(channels, affine=True)
         case "group":
-            return nn.GroupNorm(math.gcd(32, channels), channels)
+            groups = math.gcd(32, channels)
+            if groups == channels:  # a group of one channel has no deviation at a last 1x1 pixel
+                groups = max(1, channels // 2)
+            return nn.GroupNorm(groups, channels)
         case "none":
             return nn.Identity()
 

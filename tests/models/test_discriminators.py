@@ -106,7 +106,7 @@ SMALLEST: list[tuple[dict[str, Any], int]] = [
     ({"name": "patch", "width": 4, "layers": 3}, 24),
     ({"name": "cnn", "width": 4, "layers": 4}, 32),
     ({"name": "cnn", "width": 4, "layers": 4, "normalization": "instance"}, 32),
-    ({"name": "cnn", "width": 4, "layers": 4, "normalization": "group"}, 32),
+    ({"name": "cnn", "width": 4, "layers": 4, "normalization": "group"}, 16),
     ({"name": "cnn", "width": 4, "layers": 5, "normalization": "none"}, 32),
     (VIT, 8),
     ({"name": "resnet"}, 33),

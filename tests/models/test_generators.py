@@ -127,11 +127,11 @@ def test_a_one_channel_convolution_sees_gray_as_the_three_channel_one_saw_it_rep
     torch.testing.assert_close(found, three(gray.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-5)
 
 
-def test_group_norm_takes_any_number_of_channels() -> None:
-    for channels in (4, 12, 32, 48, 64):
+def test_group_norm_has_32_groups_or_as_many_as_divide_the_channels() -> None:
+    for channels, groups in ((4, 2), (12, 4), (32, 16), (48, 16), (64, 32)):
         norm = normalization("group", channels)
         assert isinstance(norm, nn.GroupNorm)
-        assert norm.num_groups == math.gcd(32, channels)
+        assert norm.num_groups == groups
 
 
 @pytest.fixture
@@ -185,3 +185,10 @@ def test_damaged_weights_are_named(content: bytes, torch_home: Path) -> None:
 def test_pretrained_weights_go_with_batch_norm_only() -> None:
     with pytest.raises(ValueError, match="trained with normalization: batch"):
         ResNetUNetConfig(pretrained=True, normalization="group")
+
+
+@pytest.mark.parametrize("channels", [2, 4, 32, 48, 64])
+def test_group_norm_goes_by_more_than_one_number_on_a_single_pixel(channels: int) -> None:
+    norm = normalization("group", channels)
+    answer = norm(torch.arange(2.0 * channels).view(2, channels, 1, 1) ** 2)
+    assert answer.std() > 0.1

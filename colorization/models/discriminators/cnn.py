@@ -21,7 +21,7 @@ class CNNConfig(Config):
 
     def smallest(self) -> int:
         """Return the smallest picture side; norms need more than a last 1x1 pixel."""
-        last = 1 if self.normalization == "none" else 2
+        last = 2 if self.normalization in ("batch", "instance") else 1
         return last * 2**self.layers
 
     def multiple(self) -> int:
