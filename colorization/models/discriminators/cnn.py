@@ -20,7 +20,7 @@ class CNNConfig(Config):
     normalization: Normalization = "batch"
 
     def smallest(self) -> int:
-        """Return the smallest picture side; norms need more than a last 1x1 pixel."""
+        """Return the smallest picture side; norms over pixels need more than a last 1x1 pixel."""
         last = 2 if self.normalization in ("batch", "instance") else 1
         return last * 2**self.layers
 
