@@ -197,8 +197,8 @@ def check(experiment: Experiment) -> dict[str, int]:
 def count_players(experiment: Experiment) -> dict[str, int]:
     """Return each player's parameters, without memory for them and without pretrained weights.
 
-    Raises ConfigError for a frozen part that does not exist and for a stage that changes the shape
-    of the networks.
+    Raises ConfigError for a frozen part that does not exist, a stage in which nothing is left to
+    train, and a stage that changes the shape of the networks.
     """
     model = outline(experiment)
     names = {name for name, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
@@ -216,7 +216,20 @@ def count_players(experiment: Experiment) -> dict[str, int]:
                     f"train.stages.{stage_name}.freeze: no part {part!r}; there is "
                     f"{', '.join(inside)}"
                 )
+        if stage.freeze and not _trainable(model, (*stage.freeze, *model.idle(stage.turns))):
+            raise ConfigError(
+                f"train.stages.{stage_name}.freeze: found {', '.join(stage.freeze)}; in the turns "
+                f"{stage.turns!r} nothing is left to train"
+            )
     return {player: count_parameters(model.get_submodule(player)) for player in model.players}
+
+
+def _trainable(model: Colorizer, resting: Sequence[str]) -> bool:
+    """Tell whether any parameter lies outside of the parts that rest."""
+    starts = tuple(f"{part}." for part in resting)
+    return any(
+        name not in resting and not name.startswith(starts) for name, _ in model.named_parameters()
+    )
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -160,6 +160,13 @@ def test_a_frozen_part_that_does_not_exist_is_answered_with_those_that_do(tiny: 
     assert "generator.downs" in found
 
 
+def test_a_stage_in_which_nothing_is_left_to_train_is_refused(tiny: Make) -> None:
+    freeze = {"turns": "adversarial", "epochs": 1, "freeze": ["generator", "discriminator"]}
+    with pytest.raises(ConfigError, match=r"stages.a.freeze: .* nothing is left to train"):
+        count_players(tiny(stages={"a": freeze}))
+    count_players(tiny(stages={"a": {**freeze, "freeze": ["generator"]}}))
+
+
 def test_picture_sizes_that_the_networks_cannot_take_are_refused(tiny: Make) -> None:
     assert "needs a multiple of 8, the nearest is 32" in fault(tiny, "data.size=34")
     assert "needs 192 at least" in fault(tiny, "model.discriminator.layers=6")
