@@ -65,7 +65,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(real.detach(), fake.detach(), share).requires_grad_()
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+    # Neither compiled networks nor the fused kernels of attention have a second derivative.
+    with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH):
         answers = critic(between)
     (slopes,) = torch.autograd.grad(answers.sum(), between, create_graph=True)
     return (slopes.flatten(1).norm(dim=1) - 1).square().mean()

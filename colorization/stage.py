@@ -64,8 +64,8 @@ class StageRun:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if state is None and self.model.standardizes:
             self.model.standardize(*color_statistics(pictures, experiment, ranks))
+        share_batch_statistics(self.model, ranks)  # puts other norms in place: before any is frozen
         self._frozen = freeze(self.model, (*stage.freeze, *self.model.idle(stage.turns)))
-        share_batch_statistics(self.model, ranks)
         networks = {player: self.model.get_submodule(player) for player in self.model.players}
         self._averages = None
         if train.ema > 0:

@@ -120,9 +120,15 @@ class Space:
         """Return what of an experiment the space searches, as parameters of a study's trial.
 
         Numbers are clipped into their ranges. What lies in a branch, or in a kind of model,
-        generator or loss, that the space does not offer is left out: the sampler fills it in.
+        generator or loss, that the space does not offer is left out: the sampler fills it in. A
+        stage that the experiment does not have takes no epochs.
         """
-        return dict(_project(self.tree, dump(experiment), ""))
+        data = dump(experiment)
+        train = self.tree.get("train")
+        stages = train.get("stages") if isinstance(train, Mapping) else None
+        for stage in stages if isinstance(stages, Mapping) else ():
+            data["train"]["stages"].setdefault(stage, {"epochs": 0, "steps": 0})
+        return dict(_project(self.tree, data, ""))
 
     @cached_property
     def hash(self) -> str:

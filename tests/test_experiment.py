@@ -11,6 +11,7 @@ from colorization.experiment import (
     build_model,
     check,
     count_parameters,
+    count_players,
     outline,
     read_experiment,
     recipes,

@@ -38,7 +38,8 @@ class BCE(Judgement):
         default=0.0,
         ge=0,
         lt=0.5,
-        description="labels are drawn once a batch, real ones up to this lower, fake ones higher",
+        description="labels are drawn once a batch (on each rank): real ones from [1 - this, 1], "
+        "fake ones from [0, this]",
     )
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:

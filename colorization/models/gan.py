@@ -61,7 +61,7 @@ class GANConfig(Config):
         default=1,
         ge=1,
         le=20,
-        description="moves of the discriminator for each move of the generator",
+        description="moves of the discriminator on the same pictures, for a move of the generator",
     )
     discriminator_every: int = Field(
         default=1, ge=1, le=20, description="the discriminator moves in every n-th step only"

@@ -222,3 +222,12 @@ def test_spectral_norm_is_on_every_convolution_of_the_sagan_critic_or_on_none() 
         layers = [m for m in build(kind).modules() if isinstance(m, nn.Conv2d)]
         assert len(layers) == config(TINY[kind]).model_dump()["layers"] + 1 + 4
         assert all(is_parametrized(layer) == expected for layer in layers)
+
+
+@pytest.mark.slow
+def test_a_compiled_discriminator_can_be_penalized() -> None:
+    network = build("cnn", 32)
+    network.compile()
+    assert network(pictures(32)).isfinite().all()
+    gradient_penalty(network, pictures(32), -pictures(32)).backward()
+    assert next(network.parameters()).grad is not None

@@ -321,6 +321,10 @@ def test_a_recipe_is_projected_onto_what_is_searched_and_clipped(small):
     }  # its loss, bce, and its batch of 16 are not offered
 
 
+def test_a_stage_that_a_recipe_does_not_have_takes_no_epochs(small):
+    assert small().project(read_experiment("pix2pix"))["train.stages.head_start.epochs"] == 0
+
+
 def test_what_belongs_to_a_kind_the_space_does_not_have_is_not_projected(small):
     space = small(overrides=["model.generator.name=unet"])
     found = space.project(read_experiment("resnet_gan"))

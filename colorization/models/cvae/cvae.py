@@ -79,6 +79,7 @@ class CVAE(Colorizer):
     def __init__(self, config: CVAEConfig, size: int) -> None:
         super().__init__()
         self.config = config
+        self._size = size
         self.fixed_size = config.network.fixed_size
         self.network = config.network.build(size)
 
@@ -128,9 +129,10 @@ class CVAE(Colorizer):
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
         """Return the divergence and the posterior means of scaled Lab pictures (B, 3, H, W).
 
-        Nothing where the posterior was taken out, since only training needs it.
+        Nothing where the posterior was taken out, since only training needs it, and of pictures of
+        another size than the training's, which alone it takes.
         """
-        if not hasattr(self.network, "posterior"):
+        if not hasattr(self.network, "posterior") or lab.shape[-1] != self._size:
             return {}
         posterior = self.network.posterior(target(lab, "rgb"))
         mean = posterior.mean.double()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from colorization.config import Config
 from colorization.models.cvae.network import CVAENetwork, Fusion, Width
 from colorization.models.cvae.posterior import ColorEncoder
-from colorization.models.vgg import PRETRAINED_WIDTH, VGGEncoder, vgg_weights
+from colorization.models.vgg import VGGEncoder, pretrained_refusal, vgg_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -32,8 +32,8 @@ class NaiveConfig(Config):
 
     def model_post_init(self, context: object) -> None:
         """Refuse pretrained weights for a network of another width."""
-        if self.pretrained and self.width != PRETRAINED_WIDTH:
-            raise ValueError(f"pretrained VGG-19 has width: {PRETRAINED_WIDTH}, found {self.width}")
+        if self.pretrained and (refusal := pretrained_refusal(self.width, "none")):
+            raise ValueError(refusal)
 
     def weights(self) -> "WeightsEnum | None":
         """Name the pretrained weights this network starts from, if any."""

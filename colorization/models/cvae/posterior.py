@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Posterior(NamedTuple):
     """Independent normal distributions of the latent's dimensions, (B, latent) float32 each.
 
-    float32 under autocast as well: a variance is an exponential, and the divergence sums thousands
-    of small numbers.
+    Under autocast the layers that give them compute in bfloat16; from here on it is float32: a
+    variance is an exponential, and the divergence sums thousands of small numbers.
     """
 
     mean: Tensor

@@ -11,7 +11,7 @@ from colorization.models.cvae.mirrored_decoder import MirroredDecoder
 from colorization.models.cvae.network import CVAENetwork, Fusion, Width
 from colorization.models.cvae.posterior import ColorEncoder, Posterior
 from colorization.models.layers import Normalization
-from colorization.models.vgg import PRETRAINED_WIDTH, VGGEncoder, vgg_weights
+from colorization.models.vgg import VGGEncoder, pretrained_refusal, vgg_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -43,12 +43,8 @@ class UNetConfig(Config):
 
     def model_post_init(self, context: object) -> None:
         """Refuse pretrained weights for a network that they do not fit."""
-        fits = self.width == PRETRAINED_WIDTH and self.normalization in ("none", "batch")
-        if self.pretrained and not fits:
-            raise ValueError(
-                f"pretrained VGG-19 has width: {PRETRAINED_WIDTH} and normalization: none or "
-                f"batch, found {self.width} and {self.normalization}"
-            )
+        if self.pretrained and (refusal := pretrained_refusal(self.width, self.normalization)):
+            raise ValueError(refusal)
 
     def weights(self) -> "WeightsEnum | None":
         """Name the pretrained weights this network starts from, if any."""

@@ -26,7 +26,10 @@ class UNetGeneratorConfig(Config):
         default=64, ge=4, le=256, description="channels of the first level; at most 8x this"
     )
     dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="in the three innermost levels going up"
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="going up, in the three levels outside of the innermost",
     )
     dropout_down: bool = Field(
         default=False, description="dropout going down too, in the levels of full width (8x)"
