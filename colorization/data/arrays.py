@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from colorization.config import ConfigError
 from colorization.data.folder import AbsolutePath
-from colorization.data.picture_sets import PictureSets, Source
+from colorization.data.picture_sets import PictureSets, Source, check_shares, split_of
 
 _LIGHTNESS = "gray_scale.npy"
 _COLOR = "ab{}.npy"
@@ -33,11 +33,7 @@ class ArraysSource(Source):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation {self.validation} and test {self.test} leave nothing to train on; "
-                "their sum must be below 1"
-            )
+        check_shares(self.validation, self.test)
         return self
 
     def open(self, max_unreadable: float) -> PictureSets:
@@ -67,7 +63,7 @@ class ArraysSource(Source):
             )
         splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
         for index, picture in enumerate(lightness):
-            splits[self._split(_share(picture))].append(index)
+            splits[split_of(_share(picture), self.validation, self.test)].append(index)
         if empty := [split for split, indices in splits.items() if not indices]:
             raise ConfigError(
                 f"data.source.path: of {len(lightness)} pictures in {root} none came into "
@@ -81,11 +77,6 @@ class ArraysSource(Source):
             description=f"arrays in {root} ({counts}), split by a hash of each picture's content",
             measures_generalization=True,
         )
-
-    def _split(self, share: float) -> str:
-        if share < self.validation:
-            return "validation"
-        return "test" if share >= 1 - self.test else "train"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field, model_validator
 
 from colorization.config import ConfigError
-from colorization.data.picture_sets import PictureSets, Source, some_names
+from colorization.data.picture_sets import PictureSets, Source, check_shares, some_names, split_of
 from colorization.pictures import read_rgb
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -42,11 +42,7 @@ class FolderSource(Source):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation {self.validation} and test {self.test} leave nothing to train on; "
-                "their sum must be below 1"
-            )
+        check_shares(self.validation, self.test)
         return self
 
     def open(self, max_unreadable: float) -> PictureSets:
@@ -104,9 +100,7 @@ class FolderSource(Source):
     def _split(self, folder: str | None, share: float, given: set[str]) -> str:
         """Choose a picture's split from its subfolder's split, if any, and its hash in [0, 1)."""
         if folder is None:
-            if share < self.validation:
-                return "validation"
-            return "test" if share >= 1 - self.test else "train"
+            return split_of(share, self.validation, self.test)
         if folder == "train" and "test" not in given and share >= 1 - self.test:
             return "test"
         if folder == "train" and "validation" not in given and share < self.validation:

@@ -48,6 +48,22 @@ class Source(Config, ABC):
         """
 
 
+def check_shares(validation: float, test: float) -> None:
+    """Raise ValueError where the shares for validation and test leave nothing to train on."""
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation {validation} and test {test} leave nothing to train on; "
+            "their sum must be below 1"
+        )
+
+
+def split_of(share: float, validation: float, test: float) -> str:
+    """Return the split of a picture whose content hashes to `share` in [0, 1)."""
+    if share < validation:
+        return "validation"
+    return "test" if share >= 1 - test else "train"
+
+
 def some_names(names: Sequence[str], most: int = 5) -> str:
     """Write the first few names and how many more there are."""
     more = len(names) - most
