@@ -27,7 +27,7 @@ format: setup
 ui: setup  ## the MLflow page of what `tune` wrote, on http://127.0.0.1:5000
 	$(BIN)/python ray_jobs/ui.py
 
-bench: setup  ## about half an hour
+bench: setup  ## long: the overfitting alone trains every recipe
 	for file in $(filter-out benchmarks/small_recipe.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 clean:  ## what was set up and cached; results under runs/ stay
