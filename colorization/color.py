@@ -4,8 +4,11 @@ Lab is scaled everywhere in this package: lightness = L / 50 - 1 lies in [-1, 1]
 ab = (a, b) / 110 within about [-1, 1].
 """
 
+from collections.abc import Callable
 from functools import cache
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,16 +22,22 @@ _RGB_TO_XYZ = (
 )
 _WHITE = (0.95047, 1.0, 1.08883)
 
+# Below the joint the curve from light to Lab is a straight line.
+_JOINT, _SLOPE, _OFFSET = 0.008856, 7.787, 16 / 116
+
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB to scaled Lab (CIE 1976 L*a*b*, D65).
 
     `rgb` is (..., 3, H, W), uint8 or floating point in [0, 1]. Returns float32 (..., 3, H, W):
     lightness in [-1, 1], then a and b divided by 110; equals `skimage.color.rgb2lab` to 0.001 units
-    of Lab. Floating-point input has finite gradients everywhere, at black as well.
+    of Lab. Floating-point input has finite gradients everywhere, at black as well; uint8 on the CPU
+    is fastest where it is stored pixel by pixel (channels last).
     Raises TypeError for any other dtype and ValueError if there are not three channels.
     """
     _check_channels(rgb)
+    if rgb.dtype == torch.uint8 and rgb.device.type == "cpu":
+        return _rgb_to_lab_on_cpu(rgb)
     if rgb.dtype == torch.uint8:
         linear = _srgb_table(rgb.device)[rgb.int()]
     elif rgb.is_floating_point():
@@ -77,6 +86,60 @@ def render(lightness: Tensor, ab: Tensor) -> Tensor:
     return (rgb * 255).round().to(torch.uint8)
 
 
+def _rgb_to_lab_on_cpu(rgb: Tensor) -> Tensor:
+    """Convert uint8 with cv2: on one thread eight times as fast as the same steps in torch.
+
+    cv2's own RGB to Lab is up to 0.5 units of Lab off; its table, matrix and minimum are exact.
+    """
+    height, width = rgb.shape[-2:]
+    pictures = rgb.movedim(-3, -1).contiguous().numpy().reshape(-1, height * width, 1, 3)
+    lab = np.empty((len(pictures), 3, height * width, 1), np.float32)
+    if lab.size:
+        table, to_light, to_lab = _cpu_constants()
+        cube_root = _cube_root()
+        # An array, because cv2 takes a number beside a picture of one pixel for another picture.
+        joint = np.full(pictures.shape[1:], _JOINT, np.float32)
+        light, low = np.empty_like(joint), np.empty_like(joint)
+        for picture, planes in zip(pictures, lab, strict=True):
+            cv2.transform(cv2.LUT(picture, table, low), to_light, light)
+            cv2.min(light, joint, low)
+            cv2.max(light, joint, light)
+            cube_root(light)
+            cv2.scaleAdd(low, _SLOPE, light, light)  # the line below the joint, the root above
+            cv2.transform(light, to_lab, low)
+            cv2.split(low, list(planes))
+    return torch.from_numpy(lab).view(rgb.shape)
+
+
+@cache
+def _cpu_constants() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the curve of sRGB, the matrix from RGB to light / white, and that from curves to Lab.
+
+    The last takes root + slope * min(light, joint), which is `excess` above the curve.
+    """
+    excess = _JOINT ** (1 / 3) - _OFFSET
+    to_lab = np.array(
+        [
+            [0, 116 / 50, 0, -(16 / 50 + 1) - 116 / 50 * excess],
+            [500 / AB_SCALE, -500 / AB_SCALE, 0, 0],
+            [0, 200 / AB_SCALE, -200 / AB_SCALE, 0],
+        ]
+    )
+    to_light = np.array(_RGB_TO_XYZ) / np.array(_WHITE)[:, None]
+    table = _srgb_table(torch.device("cpu")).numpy()
+    return table, to_light, to_lab
+
+
+@cache
+def _cube_root() -> Callable[[np.ndarray], object]:
+    """Return what takes the cube root of float32 in place: numpy where it does so by AVX512, four
+    times as fast as cv2, which elsewhere is the faster one by far."""
+    (kinds,) = np.lib.introspect.opt_func_info(func_name="^cbrt$").values()
+    if kinds.get("ff", {}).get("current", "").startswith(("X86_V4", "AVX512")):
+        return lambda light: np.cbrt(light, out=light)
+    return lambda light: cv2.pow(light, 1 / 3, light)
+
+
 def _check_channels(picture: Tensor) -> None:
     if picture.ndim < 3 or picture.shape[-3] != 3:
         raise ValueError(f"shape (..., 3, H, W) is needed, found {tuple(picture.shape)}")
@@ -97,12 +160,12 @@ def _from_linear(linear: Tensor) -> Tensor:
 
 
 def _lab_curve(light: Tensor) -> Tensor:
-    root = light.clamp(min=0.008856) ** (1 / 3)
-    return torch.where(light > 0.008856, root, 7.787 * light + 16 / 116)
+    root = light.clamp(min=_JOINT) ** (1 / 3)
+    return torch.where(light > _JOINT, root, _SLOPE * light + _OFFSET)
 
 
 def _inverse_lab_curve(f: Tensor) -> Tensor:
-    return torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    return torch.where(f > 0.2068966, f**3, (f - _OFFSET) / _SLOPE)
 
 
 @cache

@@ -3,17 +3,26 @@
 import codecs
 import io
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from colorization.deep_pictures import (
+    bits_a_channel,
+    global_settings,
+    orient,
+    read_deep_color,
+    read_deep_gray,
+)
+from colorization.jpeg import decode_jpeg, plain_size
 
 MAX_MEGAPIXELS = 250
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -40,10 +49,6 @@ _FORMATS = (
 )
 _FORMATS += ("PPM", "PSD", "SGI")
 _WANTED = "needed is a whole picture (JPEG, PNG, TIFF, WebP, GIF, BMP, AVIF or JPEG 2000)"
-_MAX_16_BIT = 65535
-
-# Pillow's pixel limit, Python's warning filters and cv2's log level are global.
-_global_settings = threading.Lock()
 
 
 class UnreadablePicture(ValueError):
@@ -76,31 +81,74 @@ def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
     image = _open(data, name)
     with _decoding(image, name):
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            return _read_deep_gray(image, name)
-        if _bits(image, data) > 8 and image.mode in ("LA", "RGB", "RGBA"):
-            return _read_deep_color(image, data)
+            return Picture(*read_deep_gray(image))
+        if bits_a_channel(image, data) > 8 and image.mode in ("LA", "RGB", "RGBA"):
+            return Picture(*read_deep_color(image, data))
         return _read_8_bit(image)
 
 
-def read_rgb(source: Path | bytes, name: str | None = None) -> np.ndarray:
+def read_rgb(source: Path | bytes, name: str | None = None, short_side: int = 0) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8, equal to `read_picture(...).rgb` rounded to 8 bits.
 
     The fast path of training data: JPEG is decoded by cv2, about twice as fast as by Pillow for
-    large photographs.
+    large photographs, and with `short_side` at a half, a quarter or an eighth of its size as long
+    as the short side keeps so many pixels.
 
     Raises UnreadablePicture as `read_picture` does.
     """
     data, name = _load_bytes(source, name)
+    size = plain_size(data)
+    if size is not None and size[0] * size[1] <= MAX_MEGAPIXELS * 1e6:
+        rgb = decode_jpeg(data, size, short_side)
+        if rgb is not None:
+            return rgb
     image = _open(data, name)
     # cv2's CMYK conversion is further from the truth than Pillow's.
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        rgb = decode_jpeg(data, image.size, short_side)
         # None is a damaged file: the way below says what is wrong with it.
-        if rgb is not None and rgb.shape[:2] == (image.height, image.width):
+        if rgb is not None:
             with _decoding(image, name):
-                return _orient(rgb, image.getexif().get(ExifTags.Base.Orientation, 1))
+                return orient(rgb, image.getexif().get(ExifTags.Base.Orientation, 1))
     return to_uint8(read_picture(data, name).rgb)
+
+
+class Header(NamedTuple):
+    """What an encoded picture says of itself before its pixels."""
+
+    format: str  # Pillow's names: JPEG, PNG
+    mode: str  # RGB, L, I;16
+    size: tuple[int, int]  # width, height; for JPEG as it is seen, else as it is stored
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """Read the header of an encoded picture; raises UnreadablePicture where it is none."""
+    image = _open(data, name)
+    width, height = image.size
+    # In a PNG the orientation may stand behind the pixels.
+    if image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+        width, height = height, width
+    return Header(image.format or "", image.mode, (width, height))
+
+
+def check_header(data: bytes, name: str) -> None:
+    """Look at the header of an encoded picture; raises UnreadablePicture where it is none.
+
+    `data` may end before the pixels do.
+    """
+    _open(data, name)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """Read a picture's file; raises UnreadablePicture."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UnreadablePicture(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise UnreadablePicture(f"{name}: found a folder, needed is one picture") from None
+    except OSError as error:
+        raise UnreadablePicture(f"{name}: cannot be opened: {error.strerror}") from error
 
 
 def to_uint8(array: np.ndarray) -> np.ndarray:
@@ -178,20 +226,13 @@ def _load_bytes(source: Path | bytes, name: str | None) -> tuple[bytes, str]:
     if not isinstance(source, Path):
         return source, name or f"picture of {len(source)} bytes"
     name = name or str(source)
-    try:
-        return source.read_bytes(), name
-    except FileNotFoundError:
-        raise UnreadablePicture(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise UnreadablePicture(f"{name}: found a folder, needed is one picture") from None
-    except OSError as error:
-        raise UnreadablePicture(f"{name}: cannot be opened: {error.strerror}") from error
+    return read_file(source, name), name
 
 
 def _open(data: bytes, name: str) -> Image.Image:
     """Read the header only."""
     Image.init()
-    with _global_settings, warnings.catch_warnings():
+    with global_settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -250,85 +291,12 @@ def _describe(data: bytes) -> str:
     return "text" if readable else "data that is no picture"
 
 
-def _bits(image: Image.Image, data: bytes) -> int:
-    """Return the bits a channel has in the file, which Pillow's mode hides."""
-    if image.format == "PNG":
-        return data[24]
-    if image.format == "TIFF":
-        return max(_tiff_tag(image, 258, (1,)))
-    return 8
-
-
-def _tiff_tag(image: Image.Image, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = getattr(image, "tag_v2", {}).get(tag, default)
-    return value if isinstance(value, tuple) else (value,)
-
-
 def _read_8_bit(image: Image.Image) -> Picture:
     image = ImageOps.exif_transpose(image)
     if not image.has_transparency_data:
         return Picture(np.asarray(image.convert("RGB")))
     rgba = np.asarray(image.convert("RGBA"))
     return Picture(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]))
-
-
-def _read_deep_gray(image: Image.Image, name: str) -> Picture:
-    transparent = image.info.get("transparency")
-    gray = np.asarray(ImageOps.exif_transpose(image))
-    if image.mode == "F":
-        if not (np.isfinite(gray).all() and gray.min() >= 0 and gray.max() <= 1):
-            raise _out_of_range(name, gray, "float values from 0 to 1")
-        gray = np.rint(gray * _MAX_16_BIT).astype(np.uint16)
-    elif gray.min() < 0 or gray.max() > _MAX_16_BIT:
-        raise _out_of_range(name, gray, f"whole values from 0 to {_MAX_16_BIT}")
-    alpha = None
-    if isinstance(transparent, int):
-        alpha = np.where(gray == transparent, 0, _MAX_16_BIT).astype(np.uint16)
-    (bits,) = _tiff_tag(image, 258, (16,))[:1]
-    if bits < 16:  # 12-bit TIFF
-        gray = np.rint(gray * (_MAX_16_BIT / (2**bits - 1)))
-    if _tiff_tag(image, 262, (1,)) == (0,):  # white is zero, which Pillow ignores at this depth
-        gray = _MAX_16_BIT - gray
-    return Picture(np.repeat(gray.astype(np.uint16)[..., None], 3, axis=2), alpha)
-
-
-def _out_of_range(name: str, values: np.ndarray, wanted: str) -> UnreadablePicture:
-    found = f"values from {values.min():g} to {values.max():g}"
-    return UnreadablePicture(f"{name}: found {found}; needed are {wanted}")
-
-
-def _read_deep_color(image: Image.Image, data: bytes) -> Picture:
-    """Decode with cv2, because Pillow reduces RGB to 8 bits."""
-    if _tiff_tag(image, 284, (1,)) == (2,):
-        raise ValueError("16-bit color in separate planes; save it with interleaved channels")
-    if image.format == "PNG":
-        image.load()  # fails on damage without what cv2's libpng would write on the terminal
-    with _global_settings:
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-    if pixels is None:
-        raise ValueError("its data are incomplete or damaged")
-    if pixels.dtype != np.uint16 or pixels.ndim != 3:
-        raise ValueError(f"{image.mode} of a depth other than 8 or 16 bits")
-    if image.format == "PNG":  # cv2 turns TIFF by itself
-        pixels = _orient(pixels, image.getexif().get(ExifTags.Base.Orientation, 1))
-    alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(pixels[..., 2::-1]), alpha)
-
-
-def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (1 to 8; anything else leaves the picture as it is)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _encode_16_bit(picture: Picture, suffix: str) -> bytes:

@@ -4,6 +4,7 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 from torch import Tensor
 
+from colorization import color
 from colorization.color import AB_SCALE, lab_to_rgb, render, rgb_to_lab
 
 
@@ -30,6 +31,33 @@ def test_lab_equals_that_of_skimage(colors: Tensor, kind: str) -> None:
     found = rgb_to_lab(colors if kind == "uint8" else colors / 255)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(units_of_lab(found), rgb2lab(as_skimage(colors)), atol=1e-3)
+
+
+def test_processors_without_wide_registers_get_the_same_lab(
+    colors: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = {"cbrt": {"ff": {"current": "baseline(X86_V2)"}}}
+    monkeypatch.setattr(np.lib.introspect, "opt_func_info", lambda **_: narrow)
+    color._cube_root.cache_clear()
+    found = rgb_to_lab(colors)
+    color._cube_root.cache_clear()
+    np.testing.assert_allclose(units_of_lab(found), rgb2lab(as_skimage(colors)), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 2, 2), (5, 3, 4, 1), (3, 3, 31, 17)])
+def test_lab_does_not_depend_on_the_order_of_pixels_in_memory(shape: tuple[int, ...]) -> None:
+    rgb = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    expected = rgb_to_lab(rgb.float() / 255)
+    wide = torch.zeros(*shape[:-1], 2 * shape[-1], dtype=torch.uint8)
+    wide[..., ::2] = rgb
+    for stored in (rgb, rgb.contiguous(memory_format=torch.channels_last), wide[..., ::2]):
+        lab = rgb_to_lab(stored)
+        assert lab.is_contiguous()
+        torch.testing.assert_close(lab, expected, rtol=0, atol=1e-5)
+
+
+def test_no_pictures_become_no_lab() -> None:
+    assert rgb_to_lab(torch.zeros(0, 3, 4, 4, dtype=torch.uint8)).shape == (0, 3, 4, 4)
 
 
 def test_rgb_equals_that_of_skimage_outside_the_gamut_too() -> None:

@@ -1,6 +1,8 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from colorization import pictures
+from colorization.jpeg import plain_size
 from colorization.pictures import (
     Picture,
     UnreadablePicture,
@@ -426,3 +429,79 @@ def test_the_format_of_bytes_is_told_from_their_start() -> None:
     found = {kind: format_suffix(encoded(image, kind)) for kind in ("JPEG", "PNG", "WEBP", "TIFF")}
     assert found == {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
     assert format_suffix(encoded(image, "GIF")) is None
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("kind", ["L", "RGB"])
+def test_a_jpeg_decoded_smaller_looks_as_if_shrunk_by_averages(
+    orientation: int | None, kind: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(transposed(smooth(104, 136), orientation or 1)).convert(kind)
+    data = encoded(stored, "JPEG", quality=95, **({"exif": exif} if orientation else {}))
+    full = read_picture(data).rgb
+    for short_side, scale in ((0, 1), (53, 1), (52, 2), (27, 2), (26, 4), (14, 4), (13, 8), (1, 8)):
+        small = read_rgb(data, short_side=short_side)
+        assert small.shape == (104 // scale, 136 // scale, 3)
+        expected = cv2.resize(full, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(small.astype(int) - expected).max() < 12
+
+
+@pytest.mark.parametrize("size", [(97, 131), (8, 8), (1, 1), (1, 200), (255, 17)])
+def test_a_short_side_never_falls_below_what_is_wanted(size: tuple[int, int]) -> None:
+    data = encoded(Image.fromarray(np.full((*size, 3), 90, np.uint8)), "JPEG")
+    for wanted in range(1, 140):
+        found = read_rgb(data, short_side=wanted).shape
+        assert min(found[:2]) >= min(wanted, *size)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "CMYK"])
+def test_other_pictures_are_decoded_at_their_size_whatever_is_wanted(kind: str) -> None:
+    image = Image.fromarray(smooth(97, 131))
+    cmyk = kind == "CMYK"
+    data = encoded(image.convert("CMYK"), "JPEG") if cmyk else encoded(image, kind)
+    assert np.array_equal(read_rgb(data, short_side=8), read_picture(data).rgb)
+
+
+def test_only_plain_jpegs_get_their_size_without_pillow() -> None:
+    image = Image.fromarray(smooth())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = [encoded(image, "JPEG", progressive=p, comment=b"c" * 300) for p in (False, True)]
+    assert [plain_size(data) for data in plain] == [(56, 40)] * 2
+    assert plain_size(encoded(image.convert("L"), "JPEG")) == (56, 40)
+    others = [encoded(image, "JPEG", exif=exif), encoded(image.convert("CMYK"), "JPEG")]
+    others.append(encoded(image, "MPO", save_all=True, append_images=[image]))
+    others += [encoded(image, "PNG"), b"", plain[0][:100], b"\xff\xd8" + b"\xff\xe0\0\0" * 99]
+    assert [plain_size(data) for data in others] == [None] * len(others)
+
+
+def test_a_jpeg_that_claims_more_pixels_than_the_limit_is_refused_before_it_is_decoded() -> None:
+    data = encoded(Image.fromarray(smooth()), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    bomb = data[: frame + 5] + struct.pack(">HH", 60_000, 50_000) + data[frame + 9 :]
+    for read in (read_picture, read_rgb):
+        with pytest.raises(UnreadablePicture, match=r"50000 x 60000.*250 megapixels"):
+            read(bomb)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP"])
+def test_the_content_decides_and_not_the_suffix(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "wrong.jpg"
+    path.write_bytes(encoded(Image.fromarray(smooth()), kind))
+    assert read_rgb(path).shape == (40, 56, 3)
+
+
+def test_thousands_of_damaged_pictures_end_neither_in_a_crash_nor_in_another_error() -> None:
+    script = Path(__file__).parent / "support" / "fuzz_pictures.py"
+    command = [sys.executable, str(script), "0", "2500"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode().splitlines()
+        pytest.fail(f"no answer: {said[-2:]}")
+    said = done.stdout.splitlines()
+    assert done.returncode == 0, (done.returncode, said[-2:], done.stderr[-2000:])
+    assert said.count("read") > 500
+    assert said.count("read") + said.count("unreadable") == 5000

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -43,6 +44,39 @@ def test_shrinking_averages_a_fine_texture_and_does_not_alias() -> None:
     picture = np.zeros((256, 256, 3), dtype=np.uint8)
     picture[:, ::4] = 255
     assert np.array_equal(np.unique(scoring_crop(picture, 64)), [64])
+
+
+@pytest.mark.parametrize("side", [65, 90, 96, 127, 150, 300])
+def test_shrinking_leaves_no_more_of_a_texture_too_fine_than_plain_averages(side: int) -> None:
+    left: dict[str, list[float]] = {"found": [], "averages": []}
+    for frequency in np.linspace(1.1 * 32 / side / 2, 0.5, 20):  # that 32 pixels cannot show
+        wave = (127.5 + 127 * np.cos(2 * np.pi * frequency * np.arange(side))).astype(np.uint8)
+        picture = np.ascontiguousarray(np.broadcast_to(wave[None, :, None], (side, side, 3)))
+        averages = cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA)
+        left["found"].append(scoring_crop(picture, 32)[:, 2:-2].std())
+        left["averages"].append(averages[:, 2:-2].std())
+    assert np.mean(left["found"]) <= 1.02 * np.mean(left["averages"])
+
+
+@pytest.mark.parametrize("side", [40, 50, 64, 75, 100, 161])
+def test_shrinking_is_close_to_the_average_of_the_pixels_covered(side: int) -> None:
+    y, x = np.mgrid[0:side, 0:side] / side
+    picture = (127 + 120 * np.sin(9 * x + 3 * y)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    expected = cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA).astype(int)
+    found = scoring_crop(picture, 32).astype(int)
+    assert np.abs(found - expected).max() <= 6
+    if side == 64:
+        assert np.array_equal(found, expected)
+
+
+def test_pictures_that_may_not_be_written_are_cropped_and_left_as_they_are() -> None:
+    picture = rng().integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    picture.flags.writeable = False
+    before = picture.copy()
+    for flip in (False, True):
+        assert training_crop(picture, 32, (1.0, 1.0), flip, rng()).shape == (32, 32, 3)
+        assert training_crop(picture, 16, (0.5, 1.0), flip, rng()).shape == (16, 16, 3)
+    assert np.array_equal(picture, before)
 
 
 def test_enlarging_keeps_a_plain_color() -> None:
