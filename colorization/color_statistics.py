@@ -63,8 +63,8 @@ class _Spread:
     def _at(self, index: int) -> int:
         return index * len(self.pictures) // len(self)
 
-    def picture(self, index: int) -> np.ndarray:
-        return self.pictures.picture(self._at(index))
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
+        return self.pictures.picture(self._at(index), short_side)
 
     def name(self, index: int) -> str:
         return self.pictures.name(self._at(index))

@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> Data:
     Raises ConfigError that names the file where it is missing, is no YAML or holds no mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -64,10 +64,19 @@ def parse_overrides(overrides: Sequence[str]) -> Data:
         if not equals or not all(key.split(".")):
             raise ConfigError(f"{word!r} is no setting: write key=value, e.g. train.batch_size=8")
         try:
-            parsed[key] = yaml.safe_load(text)
+            parsed[key] = _load_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{key}: cannot read the value {text!r}: {error}") from error
     return parsed
+
+
+def _load_yaml(text: str) -> Any:
+    """Read YAML of JSON's types; raises yaml.YAMLError for anything else, such as dates."""
+    try:
+        return json.loads(json.dumps(yaml.safe_load(text)))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # PyYAML's for 2024-13-40 or a number of 5000 digits; JSON's for dates, sets and circles.
+        raise yaml.YAMLError(f"{error}; put text into quotes") from error
 
 
 def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> Data:
@@ -143,7 +152,8 @@ def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, Any, str, 
             for name, part in value.items():
                 yield from settings(part, f"{place}.{name}.")
         elif key != "name":
-            yield place, value, _allowed(field.annotation, field.metadata), field.description or ""
+            shown = dump(config)[key] if isinstance(value, tuple) and members else value
+            yield place, shown, _allowed(field.annotation, field.metadata), field.description or ""
 
 
 def _strip(annotation: Any) -> Any:
@@ -162,6 +172,8 @@ def _members(annotation: Any) -> dict[str, type[Config]]:
         return found
     if get_origin(annotation) is dict:
         return _members(get_args(annotation)[1])
+    if get_origin(annotation) is tuple:
+        return _members(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, Config):
         name = annotation.model_fields.get("name")
         return {name.default if name else annotation.__name__: annotation}
@@ -201,6 +213,9 @@ def _allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return " or ".join("none" if a is NoneType else _allowed(a, metadata) for a in arguments)
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, arguments))
+    if get_origin(annotation) is tuple and (members := _members(annotation)):
+        keys = sorted({key for member in members.values() for key in member.model_fields})
+        return f"list of {{{', '.join(keys)}}}"
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [
         f"{sign} {getattr(limit, name):g}"
@@ -230,9 +245,9 @@ def _explain(cls: type[Config], data: Mapping[str, Any], fault: ErrorDetails) ->
             continue
         field = known.model_fields.get(part) if known else None
         members = _members(field.annotation) if field else {}
-        within_names = bool(members) and bool(
-            field and get_origin(_strip(field.annotation)) is dict
-        )
+        # A dict's part is followed by a name, a tuple's by a number.
+        origin = get_origin(_strip(field.annotation)) if field else None
+        within_names = bool(members) and origin in (dict, tuple)
         if field is not None:
             known = next(iter(members.values())) if len(members) == 1 else None
     key = ".".join(keys)

@@ -21,7 +21,13 @@ from colorization.models.pretrained import load_pretrained
 from colorization.schedules import Constant, Schedule
 
 # What changes speed and not results, left out of an experiment's hash. Precision is no such thing.
-SPEED_ONLY = ("data.loader_workers", "train.compile", "train.channels_last")
+SPEED_ONLY = (
+    "data.loader_workers",
+    "data.source.cache",
+    "data.source.cache_gigabytes",
+    "train.compile",
+    "train.channels_last",
+)
 
 
 class Stage(Config):
@@ -141,7 +147,7 @@ class Experiment(Config):
         """Twelve hex digits that stand for all that changes results."""
         flat = config.flatten(config.dump(self))
         for key in SPEED_ONLY:
-            flat.pop(key)
+            flat.pop(key, None)
         return hashlib.sha256(json.dumps(flat).encode()).hexdigest()[:12]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from colorization.color import rgb_to_lab
 from colorization.color_statistics import color_statistics
 from colorization.data import PictureSet, TrainingLoader
+from colorization.data.picture_sets import ColorStatistics
 from colorization.distributed import Ranks, mean_over_ranks, replicate, share_batch_statistics
 from colorization.ema import AveragedWeights
 from colorization.experiment import Experiment, Stage, build_model, without_pretrained
@@ -40,7 +42,9 @@ class StageRun:
         state: dict[str, Any] | None,
         *,
         resumed: bool,
+        statistics: ColorStatistics | None = None,
     ) -> None:
+        """Prepare to train; `statistics` are those of the pictures, measured here if unknown."""
         train = experiment.train
         self.experiment, self.name, self.stage, self.ranks = experiment, name, stage, ranks
         self.data = TrainingLoader(
@@ -63,7 +67,11 @@ class StageRun:
         if train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if state is None and self.model.standardizes:
-            self.model.standardize(*color_statistics(pictures, experiment, ranks))
+            if statistics and min(statistics.deviation) > 0:
+                measured = torch.tensor(statistics.mean), torch.tensor(statistics.deviation)
+            else:
+                measured = color_statistics(pictures, experiment, ranks)
+            self.model.standardize(*measured)
         share_batch_statistics(self.model, ranks)  # puts other norms in place: before any is frozen
         self._frozen = freeze(self.model, (*stage.freeze, *self.model.idle(stage.turns)))
         networks = {player: self.model.get_submodule(player) for player in self.model.players}
@@ -87,7 +95,9 @@ class StageRun:
     def train_epoch(self, stage_epoch: int, epoch: int) -> dict[str, float]:
         """Train one epoch, `stage_epoch` of this stage and `epoch` of the run (from 0).
 
-        Returns the mean of each term of the losses. Raises Diverged.
+        Returns the mean of each term of the losses, and as `train/loading_share` the share of the
+        time, 0 to 1, for which a rank waited for pictures (while a GPU may have gone on computing).
+        Raises Diverged.
         """
         self.model.train()
         for part in self._frozen:
@@ -96,9 +106,12 @@ class StageRun:
         first_step = stage_epoch * len(self.data)
         self.pictures_last_epoch = 0
         unreadable: set[str] = set()
-        for step, batch in enumerate(self.data.epoch(epoch), start=first_step):
-            if step >= self.steps:
-                break
+        batches = self.data.epoch(epoch)
+        waited, started = 0.0, time.perf_counter()
+        for step in range(first_step, min(first_step + len(self.data), self.steps)):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
             self._step(self._to_lab(batch.rgb), step, losses)
             self.pictures_last_epoch += len(batch.rgb) * self.ranks.size
             unreadable.update(batch.unreadable)
@@ -108,11 +121,16 @@ class StageRun:
                 epoch + 1,
                 ", ".join(sorted(unreadable)),
             )
-        count = torch.tensor(float(len(unreadable)), device=self.ranks.device)
-        total = float(mean_over_ranks(count, self.ranks)) * self.ranks.size
-        return {**losses.means(), "train/unreadable": total}
+        terms = losses.means()  # waits for the device: only now the epoch is over
+        share = waited / (time.perf_counter() - started)
+        both = torch.tensor([len(unreadable), share], device=self.ranks.device)
+        count, share = mean_over_ranks(both, self.ranks).tolist()
+        terms |= {"train/unreadable": count * self.ranks.size, "train/loading_share": share}
+        return terms
 
     def _to_lab(self, rgb: Tensor) -> Tensor:
+        """Convert a batch where it is trained on: receiving four times as many bytes from a loader
+        process takes longer than converting them."""
         lab = rgb_to_lab(rgb.to(self.ranks.device, non_blocking=True))
         channels_last = self.experiment.train.channels_last
         return lab.contiguous(

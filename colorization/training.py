@@ -14,6 +14,7 @@ import torch
 from colorization import checkpoint
 from colorization.config import dump
 from colorization.data import open_data
+from colorization.data.in_memory import TrainingSets
 from colorization.distributed import Ranks, barrier, current_ranks
 from colorization.evaluation import Evaluation, grid_path
 from colorization.experiment import Experiment, check
@@ -99,6 +100,7 @@ def fit(
     if report and (history := read_history(run)):
         report(_last_report(experiment, run, history, newest, gray, _is_over(experiment, position)))
 
+    training_sets = TrainingSets()
     stages = list(experiment.train.stages.items())
     while position.stage < len(stages):
         name, stage = stages[position.stage]
@@ -106,9 +108,18 @@ def fit(
             position.stage += 1
             continue
         at_stage = experiment.at(name)
-        pictures = stage_sets.get(name, sets).train
-        resumed = position.stage_epoch > 0
-        stage_run = StageRun(at_stage, name, stage, pictures, ranks, state, resumed=resumed)
+        opened = stage_sets.get(name, sets)
+        pictures = training_sets.of_stage(opened.train, at_stage.data)
+        stage_run = StageRun(
+            at_stage,
+            name,
+            stage,
+            pictures,
+            ranks,
+            state,
+            resumed=position.stage_epoch > 0,
+            statistics=opened.statistics,
+        )
         while position.stage_epoch < stage_run.epochs:
             started = time.perf_counter()
             torch.manual_seed(_seed(experiment, position, ranks))

@@ -28,7 +28,7 @@ class Tiles:
     def __len__(self) -> int:
         return self._count
 
-    def picture(self, index: int) -> np.ndarray:
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         self.read.append(index)
         if index in self._damaged:
             raise UnreadablePicture(f"{self.name(index)}: damaged")
@@ -85,7 +85,7 @@ def test_pictures_without_colors_or_none_at_all_are_refused(
     damaged: tuple[int, ...], tiny: Make
 ) -> None:
     class Gray(Tiles):
-        def picture(self, index: int) -> np.ndarray:
+        def picture(self, index: int, short_side: int = 0) -> np.ndarray:
             return np.full_like(super().picture(index), index)
 
     left = 20 - len(damaged)

@@ -1,7 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from colorization import config
@@ -178,3 +182,102 @@ def test_the_listing_of_settings_says_what_is_allowed() -> None:
     assert listed["pet.name"][:2] == ("cat", "cat | fish")
     assert listed["pet.lives"] == (9, "int >= 1, <= 9", "how many are left")
     assert listed["rate"][:2] == (1e-3, "float > 0, <= 1")
+
+
+always = settings(derandomize=True, deadline=None, max_examples=100)
+T = TypeVar("T")
+keys = st.text(
+    st.characters(exclude_characters=".=", exclude_categories=["Cs"]), min_size=1
+).filter(lambda key: key != "name")
+plain = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)
+leaves = plain | st.lists(plain | st.lists(plain, max_size=2), max_size=3)
+trees = st.dictionaries(
+    keys, st.recursive(leaves, lambda below: st.dictionaries(keys, below), max_leaves=8), max_size=4
+)
+
+
+def outcome(call: Callable[[], T]) -> tuple[str | None, T | None]:
+    """Return what a ConfigError says, or what the call returns."""
+    try:
+        return None, call()
+    except ConfigError as error:
+        return str(error), None
+
+
+def as_words(tree: dict[str, Any]) -> list[str]:
+    flat = config.flatten(tree)
+    return [f"{key}={yaml.safe_dump(value)}" for key, value in flat.items()]
+
+
+@always
+@given(trees)
+def test_any_settings_written_as_overrides_come_back(tree: dict[str, Any]) -> None:
+    changes = config.parse_overrides(as_words(tree))
+    assert changes == config.flatten(tree)
+    assert config.override({}, changes) == tree
+
+
+@always
+@given(trees, trees)
+def test_overrides_change_what_they_name_and_nothing_else(
+    tree: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    flat = config.flatten(changes)
+    before = config.flatten(tree)
+    error, after = outcome(lambda: config.override(tree, flat))
+    assert error is None or "it has no settings of its own" in error
+    assert config.flatten(tree) == before
+    if after is not None:
+        found = config.flatten(after)
+        untouched = [key for key in before if not any(overlap(key, changed) for changed in flat)]
+        assert {key: found[key] for key in untouched} == {key: before[key] for key in untouched}
+
+
+def overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+@always
+@given(st.lists(st.text(), max_size=3) | st.lists(st.from_regex(r"[a-z.]{1,6}=.*"), max_size=3))
+def test_any_other_words_are_read_or_refused_in_our_own_words(words: list[str]) -> None:
+    error, household = outcome(lambda: parsed(*words))
+    assert bool(error) != isinstance(household, Household)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-13-40",
+        "2024-01-02",
+        "!!int abc",
+        "!!float abc",
+        "!!set {a, b}",
+        "!!binary YQ==",
+        "!!python/object:os.system {}",
+        "&a [*a]",
+        "{[1]: 2}",
+        "{{a: 1}: 2}",
+        "9" * 5000,
+        "[" * 3000,
+        "\x00",
+    ],
+)
+def test_a_value_of_a_kind_that_no_setting_has_is_refused_with_its_key(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^owner: cannot read the value '"):
+        config.parse_overrides([f"owner={value}"])
+
+
+@always
+@given(
+    st.sampled_from(["pet", "rate", "rooms", "parts", "owner", "pet.lives", "parts.a.weight"]),
+    leaves,
+)
+def test_any_value_of_a_setting_is_taken_or_refused_by_its_key(key: str, value: object) -> None:
+    error, _ = outcome(lambda: config.parse(Household, config.override({}, {key: value})))
+    assert error is None or key.split(".")[0] in error

@@ -33,7 +33,7 @@ class Photos:
     def __len__(self) -> int:
         return len(self._rgb)
 
-    def picture(self, index: int) -> np.ndarray:
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         if index in self._damaged:
             raise UnreadablePicture(f"{self.name(index)}: damaged")
         return self._rgb[index]

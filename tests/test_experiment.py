@@ -60,11 +60,14 @@ def test_a_name_that_is_no_recipe_and_no_file_is_answered_with_the_recipes() -> 
 def test_the_hash_ignores_what_changes_speed_only(tiny: Make) -> None:
     words = {
         "data.loader_workers": "data.loader_workers=3",
+        "data.source.cache": "data.source.cache=/scratch",
+        "data.source.cache_gigabytes": "data.source.cache_gigabytes=5",
         "train.compile": "train.compile=true",
         "train.channels_last": "train.channels_last=false",
     }
     assert set(words) == set(SPEED_ONLY)
-    assert tiny(*words.values()).hash == tiny().hash
+    packed = ("data.source.name=packed", "data.source.path=s3://bucket/set")
+    assert tiny(*packed, *words.values()).hash == tiny(*packed).hash
 
 
 def test_the_hash_sees_every_other_setting(tiny: Make) -> None:

@@ -2,8 +2,10 @@
 
 from colorization.data.loaders import Batch, ScoringLoader, TrainingLoader, check_batch_size
 from colorization.data.sources import (
+    ArchiveSource,
     DataConfig,
     FolderSource,
+    MixtureSource,
     PictureSet,
     PictureSets,
     SampleSource,
@@ -12,9 +14,11 @@ from colorization.data.sources import (
 )
 
 __all__ = [
+    "ArchiveSource",
     "Batch",
     "DataConfig",
     "FolderSource",
+    "MixtureSource",
     "PictureSet",
     "PictureSets",
     "SampleSource",

@@ -1,25 +1,23 @@
 """Pictures given as arrays of 8-bit Lab (system D's MIRFLICKR-25k)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.lib.format import open_memmap
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from colorization.config import ConfigError
+from colorization.data.collection import CollectedSource, Collection
 from colorization.data.folder import AbsolutePath
-from colorization.data.picture_sets import PictureSets, Source, check_shares, split_of
 
 _LIGHTNESS = "gray_scale.npy"
 _COLOR = "ab{}.npy"
 
 
-class ArraysSource(Source):
+class ArraysSource(CollectedSource):
     """A folder with `gray_scale.npy` (n, H, W) and `ab1.npy`, `ab2.npy`, ... (n_i, H, W, 2).
 
     uint8, OpenCV's 8-bit Lab: L * 255/100, a + 128, b + 128. The color arrays follow each other in
@@ -28,23 +26,14 @@ class ArraysSource(Source):
 
     name: Literal["arrays"] = "arrays"
     path: AbsolutePath = Field(min_length=1, description="the folder that holds the arrays")
-    validation: float = Field(default=0.1, gt=0, lt=1, description="share for validation")
-    test: float = Field(default=0.1, gt=0, lt=1, description="share for the test")
 
-    @model_validator(mode="after")
-    def _something_is_left_to_train_on(self) -> Self:
-        check_shares(self.validation, self.test)
-        return self
-
-    def open(self, max_unreadable: float) -> PictureSets:
-        """Map the arrays into memory and split them by a hash of each picture's middle row.
+    def collect(self) -> "ArrayCollection":
+        """Map the arrays into memory.
 
         Raises ConfigError where files are missing or hold something else, naming file, shape and
-        type, where there is not one color picture for each lightness picture, and where a split
-        comes out empty.
+        type, and where there is not one color picture for each lightness picture.
         """
-        del max_unreadable  # an array is readable whole or not at all
-        root = Path(self.path).expanduser()
+        root = Path(self.path)
         lightness = _read(root / _LIGHTNESS, dimensions=3)
         colors: list[np.memmap] = []
         while (path := root / _COLOR.format(len(colors) + 1)).exists() or not colors:
@@ -61,56 +50,43 @@ class ArraysSource(Source):
                 f"data.source.path: {root}: {_LIGHTNESS} holds {len(lightness)} pictures, "
                 f"{files} together {found}"
             )
-        splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-        for index, picture in enumerate(lightness):
-            splits[split_of(_share(picture), self.validation, self.test)].append(index)
-        if empty := [split for split, indices in splits.items() if not indices]:
-            raise ConfigError(
-                f"data.source.path: of {len(lightness)} pictures in {root} none came into "
-                f"{empty[0]}; more pictures are needed, or another data.source.{empty[0]}"
-            )
-        counts = ", ".join(f"{len(indices)} {split}" for split, indices in splits.items())
-        return PictureSets(
-            train=ArraySet(lightness, colors, splits["train"]),
-            validation=ArraySet(lightness, colors, splits["validation"]),
-            test=ArraySet(lightness, colors, splits["test"]),
-            description=f"arrays in {root} ({counts}), split by a hash of each picture's content",
-            measures_generalization=True,
-        )
+        return ArrayCollection(f"arrays in {root}", lightness, colors)
 
 
-@dataclass(frozen=True)
-class ArraySet:
-    """Some pictures out of arrays that stay on disk."""
+class ArrayCollection(Collection):
+    """Pictures in arrays that stay on disk."""
 
-    lightness: np.memmap
-    colors: list[np.memmap]
-    indices: list[int]
+    def __init__(self, place: str, lightness: np.memmap, colors: list[np.memmap]) -> None:
+        super().__init__(place, [f"{_LIGHTNESS}[{i}]" for i in range(len(lightness))])
+        self.lightness = lightness
+        self.colors = colors
 
-    def __reduce__(self) -> "tuple[Callable[..., ArraySet], tuple[object, ...]]":
+    def __reduce__(self) -> "tuple[Callable[..., ArrayCollection], tuple[object, ...]]":
         """Pickle the files' names: loader processes that are spawned would be sent every pixel."""
-        return _map_again, (
-            self.lightness.filename,
-            [c.filename for c in self.colors],
-            self.indices,
-        )
+        colors = [c.filename for c in self.colors]
+        return _map_again, (self.place, self.lightness.filename, colors)
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    def content(self, index: int) -> bytes:
+        """Return the bytes of lightness and color."""
+        return self._lab(index).tobytes()
 
-    def picture(self, index: int) -> np.ndarray:
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         """Return sRGB (H, W, 3) uint8."""
-        number = offset = self.indices[index]
+        del short_side
+        return cv2.cvtColor(self._lab(index), cv2.COLOR_LAB2RGB)
+
+    def version(self, index: int) -> str:
+        """Return the time of change of the array of lightness."""
+        del index
+        return str(Path(self.lightness.filename or "").stat().st_mtime_ns)
+
+    def _lab(self, index: int) -> np.ndarray:
+        offset = index
         for colors in self.colors:
             if offset < len(colors):
-                lab = np.dstack([self.lightness[number], colors[offset]])
-                return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+                return np.dstack([self.lightness[index], colors[offset]])
             offset -= len(colors)
-        raise IndexError(f"no colors for picture {number}")
-
-    def name(self, index: int) -> str:
-        """Return the picture's place in `gray_scale.npy`."""
-        return f"{_LIGHTNESS}[{self.indices[index]}]"
+        raise IndexError(f"no colors for picture {index}")
 
 
 def _read(path: Path, dimensions: int) -> np.memmap:
@@ -130,12 +106,6 @@ def _read(path: Path, dimensions: int) -> np.memmap:
     return array
 
 
-def _map_again(lightness: Path, colors: list[Path], indices: list[int]) -> ArraySet:
+def _map_again(place: str, lightness: Path, colors: list[Path]) -> ArrayCollection:
     files = [open_memmap(path, mode="r") for path in (lightness, *colors)]
-    return ArraySet(files[0], files[1:], indices)
-
-
-def _share(lightness: np.ndarray) -> float:
-    """Hash a picture's middle row to a number in [0, 1): reading it all would take minutes."""
-    row = np.ascontiguousarray(lightness[len(lightness) // 2])
-    return int.from_bytes(blake2b(row.tobytes(), digest_size=6).digest(), "big") / 2**48
+    return ArrayCollection(place, files[0], files[1:])

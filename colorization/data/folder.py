@@ -1,144 +1,143 @@
 """A tree of pictures on disk."""
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-import numpy as np
-from PIL import Image
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from colorization.config import ConfigError
-from colorization.data.picture_sets import PictureSets, Source, check_shares, some_names, split_of
-from colorization.pictures import read_rgb
+from colorization.data.collection import CollectedSource, EncodedCollection, ends_of
+from colorization.data.splits import Split
+from colorization.pictures import PICTURE_SUFFIXES, UnreadablePicture, read_file
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-_READERS = 16  # threads that check headers: they wait for the disk, not for a processor
-_PROBE = 32 * 1024  # bytes read at either end of a file for its hash
+_SPLIT_FOLDERS: dict[str, Split] = {
+    "train": "train",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 # Absolute, so that workers on the cluster, which start elsewhere, mean the same folder.
 AbsolutePath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
 
 
-class FolderSource(Source):
+class FolderSource(CollectedSource):
     """Any tree of pictures; subfolders `train` and `val` (and `test`) are taken as the splits."""
 
     name: Literal["folder"] = "folder"
     path: AbsolutePath = Field(
         min_length=1, description="the folder; it is searched with all below it"
     )
-    validation: float = Field(
-        default=0.1, gt=0, lt=1, description="share for validation where no subfolder says it"
-    )
-    test: float = Field(
-        default=0.1, gt=0, lt=1, description="share for the test where no subfolder says it"
-    )
 
-    @model_validator(mode="after")
-    def _something_is_left_to_train_on(self) -> Self:
-        check_shares(self.validation, self.test)
-        return self
+    def collect(self) -> "FileCollection":
+        """Find the pictures in the folder and below.
 
-    def open(self, max_unreadable: float) -> PictureSets:
-        """Find the pictures, check their headers, and split them.
-
-        With subfolders `train` and `val` (or `validation`) or `test` these are the splits; a
-        missing one is taken out of `train`. Else a hash of each file's content decides: a
-        picture stays in its split when others are added, and copies of one land in one split.
-        Raises ConfigError where the folder is missing, is a file, holds no pictures, where more
-        than the share `max_unreadable` cannot be read, or where a split comes out empty.
+        With subfolders `train` and `val` (or `validation`) or `test` these are the splits, and
+        what lies outside of them is left out. Raises ConfigError where the folder is missing, is a
+        file, cannot be read, holds no pictures, or has an empty one among the splits' subfolders.
         """
-        root = Path(self.path).expanduser()
-        found = _find_pictures(root)
-        if not found:
-            raise ConfigError(
-                f"data.source.path: no pictures in {root} or below; "
-                f"files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
-            )
-        places = _split_folders(root)
-        outside: list[Path] = []
-        # `val` or `test` alone say nothing: they may be the names of anything.
-        by_folder = "train" in places.values() and len(set(places.values())) > 1
-        if by_folder:
-            outside = [file for file in found if file.parts[0] not in places]
-            found = [file for file in found if file.parts[0] in places]
-        with ThreadPoolExecutor(_READERS) as pool:
-            shares = list(pool.map(_probe, [root / file for file in found]))
-        unreadable = [str(f) for f, share in zip(found, shares, strict=True) if share is None]
-        if len(unreadable) > max_unreadable * len(found):
-            raise ConfigError(
-                f"data.max_unreadable: {len(unreadable)} of {len(found)} pictures in {root} cannot "
-                f"be read, {max_unreadable:g} of them may be: {some_names(unreadable)}"
-            )
-        splits: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-        for file, share in zip(found, shares, strict=True):
-            if share is not None:
-                folder = places.get(file.parts[0]) if by_folder else None
-                splits[self._split(folder, share, set(places.values()))].append(file)
-        for split, files in splits.items():
-            if not files:
-                raise ConfigError(self._advice(root, split, splits, places if by_folder else {}))
-        how = "split by subfolder" if by_folder else "split by a hash of each file's content"
-        if outside:
-            how += f"; {len(outside)} outside of these subfolders left out"
-        counts = ", ".join(f"{len(files)} {split}" for split, files in splits.items())
-        return PictureSets(
-            train=FileSet(root, splits["train"]),
-            validation=FileSet(root, splits["validation"]),
-            test=FileSet(root, splits["test"]),
-            description=f"pictures in {root} ({counts}), {how}",
-            measures_generalization=True,
-            unreadable=unreadable,
+        root = Path(self.path)
+        found = [file.as_posix() for file in _find_pictures(root)]
+        place, names, given = divided_by_folders(str(root), found, lambda at: _folders(root / at))
+        return FileCollection(place, root, names, given)
+
+
+def divided_by_folders(
+    place: str, names: Sequence[str], folders_in: Callable[[str], Iterable[str]]
+) -> tuple[str, Sequence[str], list[Split] | None]:
+    """Take folders named like splits as the splits.
+
+    They are looked for at the root and, where all pictures lie below one folder there, in that one.
+    `names` are paths below the root, `folders_in` lists the names of the folders in a folder.
+    Returns what messages call the place, the pictures that are kept and the split of each, None
+    where no folder says it. Raises ConfigError where there are no pictures or a split's folder has
+    none.
+    """
+    if not names:
+        raise ConfigError(
+            f"data.source.path: no pictures in {place} or below; "
+            f"files ending in {', '.join(sorted(PICTURE_SUFFIXES))} are looked for"
         )
-
-    def _split(self, folder: str | None, share: float, given: set[str]) -> str:
-        """Choose a picture's split from its subfolder's split, if any, and its hash in [0, 1)."""
-        if folder is None:
-            return split_of(share, self.validation, self.test)
-        if folder == "train" and "test" not in given and share >= 1 - self.test:
-            return "test"
-        if folder == "train" and "validation" not in given and share < self.validation:
-            return "validation"
-        return folder
-
-    def _advice(
-        self, root: Path, split: str, splits: dict[str, list[Path]], places: dict[str, str]
-    ) -> str:
-        total = sum(map(len, splits.values()))
-        problem = f"data.source.path: of {total} pictures in {root} none came into {split}; "
-        if empty := [folder for folder, place in places.items() if place == split]:
-            return f"{problem}put pictures into its subfolder {empty[0]}"
-        if split == "train":
-            return f"{problem}add pictures, or lower data.source.validation and data.source.test"
-        return (
-            f"{problem}raise data.source.{split} (now {getattr(self, split):g}), add pictures, or "
-            f"sort them into subfolders train, validation and test"
+    above = ""
+    places = split_folders(sorted(folders_in(above)))
+    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
+    if not places and len(tops) == 1 and (top := tops.pop()):
+        above = f"{top}/"
+        places = split_folders(sorted(folders_in(above)))
+    if not places:
+        return place, names, None
+    folders = [name.removeprefix(above).split("/", 1)[0] for name in names]
+    inside = [
+        (name, folder) for name, folder in zip(names, folders, strict=True) if folder in places
+    ]
+    if empty := places.keys() - set(folders):
+        raise ConfigError(
+            f"data.source.path: no pictures in {place}/{above}{min(empty)}, which is a split by "
+            f"its name; put pictures into its subfolder {min(empty)}"
         )
+    if outside := len(names) - len(inside):
+        place += f" ({outside} outside of {', '.join(places)} left out)"
+    return place, [name for name, _ in inside], [places[folder] for _, folder in inside]
 
 
-@dataclass(frozen=True)
-class FileSet:
+def split_folders(names: list[str]) -> dict[str, Split]:
+    """Return the split that each folder among `names` stands for; none without one for training
+    and another: `val` or `test` alone say nothing, they may be the names of anything."""
+    places: dict[str, Split] = {
+        name: _SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in _SPLIT_FOLDERS
+    }
+    return places if "train" in places.values() and len(set(places.values())) > 1 else {}
+
+
+def is_picture_name(name: str) -> bool:
+    """Tell by a file's name whether it is taken for a picture; a leading dot marks thumbnails and
+    metadata of desktops."""
+    return not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+class FileCollection(EncodedCollection):
     """Picture files below a root, decoded when asked for."""
 
-    root: Path
-    files: list[Path]
+    def __init__(
+        self, place: str, root: Path, names: Sequence[str], given: Sequence[Split] | None = None
+    ) -> None:
+        """Take the root and the files' paths below it, with forward slashes."""
+        super().__init__(place, names, given)
+        self.root = root
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def path(self, index: int) -> Path:
+        """Return where a picture lies."""
+        return self.root / self.names[index]
 
-    def picture(self, index: int) -> np.ndarray:
-        """Decode a picture to sRGB (H, W, 3) uint8; raises UnreadablePicture."""
-        return read_rgb(self.root / self.files[index])
+    def content(self, index: int) -> bytes:
+        """Read a file; raises UnreadablePicture."""
+        return read_file(self.path(index), str(self.path(index)))
 
-    def name(self, index: int) -> str:
-        """Return the path below the root, with forward slashes."""
-        return self.files[index].as_posix()
+    def version(self, index: int) -> str:
+        """Return the file's size and time of change; of a missing one that it is."""
+        try:
+            status = self.path(index).stat()
+        except FileNotFoundError:
+            return "missing"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def ends(self, index: int) -> tuple[bytes, bytes, int]:
+        """Read the two ends of a file only; raises UnreadablePicture."""
+        path = self.path(index)
+        try:
+            with path.open("rb") as file:
+                return ends_of(file, 0, file.seek(0, os.SEEK_END))
+        except FileNotFoundError:
+            raise UnreadablePicture(f"{path}: no such file") from None
+        except OSError as error:
+            raise UnreadablePicture(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _folders(root: Path) -> Iterator[str]:
+    return (entry.name for entry in root.iterdir() if entry.is_dir())
 
 
 def _find_pictures(root: Path) -> list[Path]:
@@ -164,40 +163,10 @@ def _walk(root: Path) -> Iterator[Path]:
                 seen.add(target)
                 kept.append(name)
         subfolders[:] = kept
-        for name in files:  # a leading dot: thumbnails and metadata of desktops, not pictures
-            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
-                yield here / name
+        yield from (here / name for name in files if is_picture_name(name))
 
 
 def _refuse(error: OSError) -> None:
     raise ConfigError(
         f"data.source.path: cannot read the folder {error.filename}: {error.strerror}"
     )
-
-
-def _split_folders(root: Path) -> dict[str, str]:
-    """Return the subfolders named like a split and the split each stands for."""
-    return {
-        entry.name: _SPLIT_FOLDERS[entry.name.lower()]
-        for entry in sorted(root.iterdir())
-        if entry.is_dir() and entry.name.lower() in _SPLIT_FOLDERS
-    }
-
-
-def _probe(path: Path) -> float | None:
-    """Hash a picture's content to a number in [0, 1), or return None where its header is none of a
-    picture's.
-
-    The hash is of the length and of both ends: whole files would take minutes for a large set.
-    """
-    try:
-        with path.open("rb") as file, Image.open(file):
-            length = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            content = file.read(_PROBE)
-            file.seek(max(0, length - _PROBE))
-            content += file.read(_PROBE)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    digest = blake2b(length.to_bytes(8, "big") + content, digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2**48

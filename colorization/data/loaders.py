@@ -1,5 +1,6 @@
 """Batches of square pictures, the same on any number of ranks and loader processes."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,19 +11,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from colorization.config import ConfigError
+from colorization.data.epoch_order import Shuffled, Streamed, order_of
 from colorization.data.picture_sets import PictureSet, some_names
 from colorization.data.sources import DataConfig
 from colorization.data.transforms import scoring_crop, training_crop
 from colorization.pictures import UnreadablePicture
 
-# What a random draw is for; without it (seed, epoch) and (seed, epoch, 0) would be one stream.
-_ORDER, _AUGMENTATION = 1, 2
+_AUGMENTATION = 2  # what these draws are for: orders are drawn from the same seed and epoch
 
 
 class Batch(NamedTuple):
     """Pictures of one step on one rank."""
 
-    rgb: Tensor  # uint8 (b, 3, size, size)
+    rgb: Tensor  # uint8 (b, 3, size, size), channels last in memory
     names: list[str]  # of the b pictures
     unreadable: list[str]  # of pictures that turned out damaged while this batch was decoded
 
@@ -31,10 +32,10 @@ class TrainingLoader:
     """Shuffled, augmented batches: one loader serves all epochs, its processes stay alive.
 
     The i-th global batch of an epoch holds the same pictures, cropped and mirrored alike, on any
-    number of ranks and loader processes: the order is drawn from (seed, epoch), each crop from
-    (seed, epoch, index of the picture). Rank r gets the r-th of equal contiguous shares; a last
-    batch that is not full is dropped. A picture that cannot be decoded is replaced by the next of
-    the set and named in the batch. Torch's global random state is left alone.
+    number of ranks and loader processes: the order is drawn from (seed, epoch), see `epoch_order`,
+    each crop from (seed, epoch, index of the picture). Rank r gets the r-th of equal contiguous
+    shares; a last batch that is not full is dropped. A picture that cannot be decoded is replaced
+    by the next of the set and named in the batch. Torch's global random state is left alone.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class TrainingLoader:
         one batch, with the nearest sizes that work.
         """
         check_batch_size(batch_size, len(pictures), world_size)
-        self._order = _EpochOrder(len(pictures), batch_size, seed, rank, world_size)
+        share = batch_size // world_size
+        columns = slice(rank * share, (rank + 1) * share)
+        self._order = _RankBatches(order_of(pictures, batch_size), seed, columns)
         self._bad: set[str] = set()
         self._most_bad = config.max_unreadable * len(pictures)
         self._loader = _data_loader(_TrainingPictures(pictures, config, seed), self._order, config)
@@ -117,28 +120,22 @@ class _Item(NamedTuple):
     unreadable: list[str]
 
 
-class _EpochOrder:
-    """The batch sampler: (epoch, index of the picture) for the pictures of each step."""
+class _RankBatches:
+    """The batch sampler: (epoch, index of the picture) for the pictures of each step of a rank."""
 
-    def __init__(
-        self, pictures: int, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, order: Shuffled | Streamed, seed: int, columns: slice) -> None:
         self.epoch = 0
-        self._pictures = pictures
-        self._batch_size = batch_size
+        self._order = order
         self._seed = seed
-        share = batch_size // world_size
-        self._share = slice(rank * share, (rank + 1) * share)
+        self._columns = columns
 
     def __len__(self) -> int:
-        return self._pictures // self._batch_size
+        return self._order.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        order = _rng(self._seed, _ORDER, epoch).permutation(self._pictures).tolist()
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            batch = order[start : start + self._batch_size]
-            yield [(epoch, index) for index in batch[self._share]]
+        for batch in self._order.draw(self._seed, epoch)[:, self._columns]:
+            yield [(epoch, index) for index in batch.tolist()]
 
 
 class _TrainingPictures(Dataset[_Item]):
@@ -146,6 +143,7 @@ class _TrainingPictures(Dataset[_Item]):
         self._pictures = pictures
         self._config = config
         self._seed = seed
+        self._short_side = needed_short_side(config)
 
     def __getitem__(self, index: tuple[int, int]) -> _Item:
         epoch, first = index
@@ -153,12 +151,12 @@ class _TrainingPictures(Dataset[_Item]):
         for step in range(len(self._pictures)):
             at = (first + step) % len(self._pictures)
             try:
-                rgb = self._pictures.picture(at)
+                rgb = self._pictures.picture(at, self._short_side)
             except UnreadablePicture:
                 unreadable.append(self._pictures.name(at))
                 continue
             config = self._config
-            rng = _rng(self._seed, _AUGMENTATION, epoch, first)
+            rng = np.random.default_rng((self._seed, _AUGMENTATION, epoch, first))
             crop = training_crop(rgb, config.size, config.crop_scale, config.flip, rng)
             return _Item(crop, self._pictures.name(at), unreadable)
         raise ConfigError(
@@ -175,7 +173,7 @@ class _ScoringPictures(Dataset[_Item]):
     def __getitem__(self, index: int) -> _Item:
         name = self._pictures.name(index)
         try:
-            rgb = self._pictures.picture(index)
+            rgb = self._pictures.picture(index, self._size)
         except UnreadablePicture:
             return _Item(None, name, [name])
         return _Item(scoring_crop(rgb, self._size), name, [])
@@ -192,7 +190,7 @@ class _Collate:
         empty = np.empty((0, self._size, self._size, 3), np.uint8)
         rgb = torch.from_numpy(np.stack(pictures) if pictures else empty)
         return Batch(
-            rgb.permute(0, 3, 1, 2).contiguous(),
+            rgb.permute(0, 3, 1, 2),
             [item.name for item in items if item.rgb is not None],
             list(dict.fromkeys(name for item in items for name in item.unreadable)),
         )
@@ -217,8 +215,10 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # processes times threads would be more than there are processors
 
 
-def _rng(*stream: int) -> np.random.Generator:
-    return np.random.default_rng(stream)
+def needed_short_side(config: DataConfig) -> int:
+    """Return how many pixels the short side of a training picture needs, so that of the smallest
+    crop there are as many pixels as are trained on."""
+    return math.ceil(config.size / config.crop_scale[0])
 
 
 def check_batch_size(batch_size: int, pictures: int, world_size: int) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,13 +15,24 @@ class PictureSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def picture(self, index: int) -> np.ndarray:
-        """Return sRGB (H, W, 3) uint8 of any size; raises UnreadablePicture."""
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
+        """Return sRGB (H, W, 3) uint8 of any size; raises UnreadablePicture.
+
+        With `short_side` it may be smaller than it is stored, but not so much that its short side
+        falls below so many pixels: decoding less is faster.
+        """
         ...
 
     def name(self, index: int) -> str:
         """Return what tells a person which picture this is; unique within the set."""
         ...
+
+
+class ColorStatistics(NamedTuple):
+    """Mean and standard deviation of the scaled ab (ab / 110) of a training set."""
+
+    mean: tuple[float, float]
+    deviation: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,10 @@ class PictureSets:
     validation: PictureSet
     test: PictureSet
     description: str  # for logs, tables and model cards
+    fingerprint: str  # hex digits that stand for the contents and how they are split
     measures_generalization: bool  # False: scores show that the machinery works, no more
     unreadable: list[str] = field(default_factory=list)  # names found at opening, left out
+    statistics: ColorStatistics | None = None  # where they were measured already
 
 
 class Source(Config, ABC):
@@ -46,22 +59,6 @@ class Source(Config, ABC):
         Raises ConfigError where there are none, where a split comes out empty, or where more than
         the share `max_unreadable` of the pictures cannot be read.
         """
-
-
-def check_shares(validation: float, test: float) -> None:
-    """Raise ValueError where the shares for validation and test leave nothing to train on."""
-    if validation + test >= 1:
-        raise ValueError(
-            f"validation {validation} and test {test} leave nothing to train on; "
-            "their sum must be below 1"
-        )
-
-
-def split_of(share: float, validation: float, test: float) -> str:
-    """Return the split of a picture whose content hashes to `share` in [0, 1)."""
-    if share < validation:
-        return "validation"
-    return "test" if share >= 1 - test else "train"
 
 
 def some_names(names: Sequence[str], most: int = 5) -> str:

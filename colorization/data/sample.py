@@ -16,6 +16,7 @@ from pydantic import Field
 
 from colorization.config import ConfigError
 from colorization.data.picture_sets import PictureSets, Source
+from colorization.data.splits import Split, digest_of, fingerprint
 from colorization.pictures import UnreadablePicture, read_rgb
 
 # Color photographs of natural scenes inside the wheels themselves, as (package, file). Others of
@@ -33,7 +34,11 @@ _PHOTOGRAPHS = (
 
 # Each scene is cut into three regions side by side, as shares of its width. The scoring regions are
 # 90 to 148 pixels wide.
-_REGIONS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
+_REGIONS: dict[Split, tuple[float, float]] = {
+    "train": (0.0, 0.6),
+    "validation": (0.6, 0.8),
+    "test": (0.8, 1.0),
+}
 
 
 class SampleSource(Source):
@@ -53,7 +58,7 @@ class SampleSource(Source):
         none is left.
         """
         scenes = _read_scenes()
-        windows = {
+        windows: dict[Split, list[Window]] = {
             "train": _scattered(scenes, self.crops),
             "validation": _in_a_column(scenes, self.scoring_crops, "validation"),
             "test": _in_a_column(scenes, self.scoring_crops, "test"),
@@ -69,6 +74,7 @@ class SampleSource(Source):
                 "disjoint regions of the same scenes: shows the machinery, measures no "
                 "generalization"
             ),
+            fingerprint=_fingerprint(scenes, windows),
             measures_generalization=False,
         )
 
@@ -93,8 +99,9 @@ class CropSet:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def picture(self, index: int) -> np.ndarray:
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         """Return the window's pixels, sRGB (side, side, 3) uint8."""
+        del short_side
         at = self.windows[index]
         return self.scenes[at.scene][at.top : at.top + at.side, at.left : at.left + at.side]
 
@@ -125,7 +132,17 @@ def _read_scenes() -> dict[str, np.ndarray]:
     return scenes
 
 
-def _columns(scene: np.ndarray, split: str) -> tuple[int, int]:
+def _fingerprint(scenes: dict[str, np.ndarray], windows: dict[Split, list["Window"]]) -> str:
+    pixels = {name: digest_of(scene.tobytes()) for name, scene in scenes.items()}
+    return fingerprint(
+        {
+            split: [digest_of(pixels[window.scene] + repr(window).encode()) for window in some]
+            for split, some in windows.items()
+        }
+    )
+
+
+def _columns(scene: np.ndarray, split: Split) -> tuple[int, int]:
     """Return the first column of a split's region and the first behind it."""
     start, stop = _REGIONS[split]
     return round(start * scene.shape[1]), round(stop * scene.shape[1])
@@ -151,7 +168,7 @@ def _scattered(scenes: dict[str, np.ndarray], count: int) -> list[Window]:
     return windows
 
 
-def _in_a_column(scenes: dict[str, np.ndarray], count: int, split: str) -> list[Window]:
+def _in_a_column(scenes: dict[str, np.ndarray], count: int, split: Split) -> list[Window]:
     """Lay scoring windows as wide as the region evenly over its height, taking turns between the
     scenes, so that any few from the start show many scenes."""
     windows: list[Window] = []

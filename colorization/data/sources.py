@@ -1,27 +1,89 @@
 """The sources of pictures and the settings of an experiment's data."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from colorization.config import Config
+from colorization.config import Config, ConfigError
+from colorization.data.archive import ArchiveSource
 from colorization.data.arrays import ArraysSource
+from colorization.data.celeba import CelebASource
+from colorization.data.cifar10 import Cifar10Source
+from colorization.data.coco import CocoSource
 from colorization.data.folder import FolderSource
-from colorization.data.picture_sets import PictureSet, PictureSets
+from colorization.data.mixture import mixed
+from colorization.data.packed import PackedSource
+from colorization.data.picture_sets import PictureSet, PictureSets, Source
 from colorization.data.sample import SampleSource
+from colorization.data.stl10 import Stl10Source
 
 __all__ = [
+    "ArchiveSource",
     "ArraysSource",
+    "CelebASource",
+    "Cifar10Source",
+    "CocoSource",
     "DataConfig",
     "FolderSource",
+    "MixturePart",
+    "MixtureSource",
+    "PackedSource",
     "PictureSet",
     "PictureSets",
     "SampleSource",
     "SourceConfig",
+    "Stl10Source",
     "open_data",
 ]
 
-SourceConfig = Annotated[SampleSource | FolderSource | ArraysSource, Field(discriminator="name")]
+PlainSource = (
+    SampleSource
+    | FolderSource
+    | ArchiveSource
+    | ArraysSource
+    | Cifar10Source
+    | Stl10Source
+    | CelebASource
+    | CocoSource
+    | PackedSource
+)
+
+
+class MixturePart(Config):
+    """A source and how much of a mixture's training set it gives."""
+
+    weight: float = Field(gt=0, description="share of the training pictures, before scaling to 1")
+    source: Annotated[PlainSource, Field(discriminator="name")] = Field(
+        description="any source but a mixture"
+    )
+
+
+class MixtureSource(Source):
+    """Several sources at once: trained on in shares of their weights, scored on all alike."""
+
+    name: Literal["mixture"] = "mixture"
+    sources: tuple[MixturePart, ...] = Field(
+        description="two sources or more, each with the weight of its training pictures"
+    )
+
+    @model_validator(mode="after")
+    def _there_is_something_to_mix(self) -> Self:
+        if len(self.sources) < 2:
+            raise ValueError(f"found {len(self.sources)} sources; a mixture needs two or more")
+        return self
+
+    def open(self, max_unreadable: float) -> PictureSets:
+        """Open all sources; see `mixed`. Raises ConfigError as they do, naming which one."""
+        opened: list[PictureSets] = []
+        for number, part in enumerate(self.sources):
+            try:
+                opened.append(part.source.open(max_unreadable))
+            except ConfigError as error:
+                raise ConfigError(f"data.source.sources, entry {number}: {error}") from error
+        return mixed(opened, [part.weight for part in self.sources])
+
+
+SourceConfig = Annotated[PlainSource | MixtureSource, Field(discriminator="name")]
 
 
 class DataConfig(Config):
@@ -41,6 +103,10 @@ class DataConfig(Config):
     )
     loader_workers: int = Field(
         default=0, ge=0, le=64, description="decoding processes a rank; changes speed only"
+    )
+    in_memory: bool = Field(
+        default=False,
+        description="decode the training pictures once and keep them in memory, on every rank",
     )
 
     @model_validator(mode="after")

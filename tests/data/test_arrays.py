@@ -15,7 +15,8 @@ import tiny_colorizers
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data import SampleSource
-from colorization.data.arrays import ArraySet, ArraysSource
+from colorization.data.arrays import ArrayCollection, ArraysSource
+from colorization.data.collection import Subset
 from colorization.data.picture_sets import PictureSets
 from colorization.experiment import Experiment
 from colorization.training import fit
@@ -59,12 +60,12 @@ def folder(rgb: np.ndarray, tmp_path: Path) -> Path:
     return write_arrays(tmp_path / "arrays", rgb, [25, 5, 30])
 
 
-def open_arrays(folder: Path, **settings: float) -> PictureSets:
+def open_arrays(folder: Path, **settings: str) -> PictureSets:
     return ArraysSource.model_validate({"path": str(folder), **settings}).open(0.1)
 
 
 def names(pictures: object) -> set[str]:
-    assert isinstance(pictures, ArraySet)
+    assert isinstance(pictures, Subset)
     return {pictures.name(index) for index in range(len(pictures))}
 
 
@@ -85,7 +86,7 @@ def test_each_lightness_gets_its_own_colors_from_arrays_that_follow_each_other(
 
 
 def test_every_picture_is_in_one_split_and_shares_are_about_those_asked_for(folder: Path) -> None:
-    sets = open_arrays(folder, validation=0.3, test=0.2)
+    sets = open_arrays(folder, split="0.5/0.3/0.2")
     found = [names(getattr(sets, split)) for split in SPLITS]
     assert set.union(*found) == {f"gray_scale.npy[{number}]" for number in range(60)}
     assert sum(map(len, found)) == 60
@@ -111,8 +112,9 @@ def test_a_picture_and_its_copies_stay_in_its_split_when_others_are_added(
 
 def test_pixels_stay_on_disk_and_are_not_sent_to_loader_processes(folder: Path) -> None:
     train = open_arrays(folder).train
-    assert isinstance(train, ArraySet)
-    assert isinstance(train.lightness, np.memmap)
+    assert isinstance(train, Subset)
+    assert isinstance(train.collection, ArrayCollection)
+    assert isinstance(train.collection.lightness, np.memmap)
     pickled = pickle.dumps(train)
     assert len(pickled) < 2000
     again = pickle.loads(pickled)
@@ -193,7 +195,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "too few for three splits": (
         lambda f: write_arrays(f, photos(3), [1, 1, 1]),
-        r"of 3 pictures in .* none came into \w+; more pictures are needed",
+        r"of 3 pictures in .* none came into \w+; add pictures",
     ),
 }
 
@@ -211,7 +213,7 @@ class Trap:
 def test_what_is_no_such_folder_is_refused_naming_the_file(case: str, folder: Path) -> None:
     spoil, message = WRONG[case]
     spoil(folder)
-    with pytest.raises(ConfigError, match=rf"^data\.source\.path: .*{message}") as caught:
+    with pytest.raises(ConfigError, match=rf"^data\.source\.(path|split): .*{message}") as caught:
         open_arrays(folder)
     assert "\n" not in str(caught.value)
 
@@ -238,7 +240,7 @@ def test_a_path_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> None:
     [
         ({}, "source.*path: a value is needed"),
         ({"path": ""}, "path"),
-        ({"path": "x", "validation": 0.5, "test": 0.5}, "leave nothing to train on"),
+        ({"path": "x", "split": "0/0.5/0.5"}, "shares above 0 that add up to 1"),
         ({"path": "x", "crops": 3}, "crops: unknown setting"),
     ],
 )

@@ -23,7 +23,7 @@ class Noise:
     def __len__(self) -> int:
         return self.count
 
-    def picture(self, index: int) -> np.ndarray:
+    def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         if index in self.damaged:
             raise UnreadablePicture(f"{self.name(index)} is damaged")
         shape = (20 + index % 3, 24, 3)
@@ -53,7 +53,7 @@ def test_a_training_batch_is_uint8_of_the_size_asked_for() -> None:
     batch = next(training(Noise(9)).epoch(0))
     assert batch.rgb.shape == (4, 3, SIZE, SIZE)
     assert batch.rgb.dtype == torch.uint8
-    assert batch.rgb.is_contiguous()
+    assert batch.rgb.is_contiguous(memory_format=torch.channels_last)
     assert len(batch.names) == 4
     assert batch.unreadable == []
 
