@@ -65,7 +65,22 @@ def job_of(options: argparse.Namespace, space: "Space", name: str) -> "Job":
 
 
 def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], int]") -> int:
-    """Run a job; a wrong setting is one message and exit status 2."""
+    """Run a job of a study with its console; see `run_with_errors`."""
+
+    def both() -> int:
+        from rich.console import Console
+
+        from console import StudyConsole
+
+        job = start()
+        with StudyConsole(Console()) as console:
+            return run(job, console)
+
+    return run_with_errors(both)
+
+
+def run_with_errors(run: Callable[[], int]) -> int:
+    """Run a command; a wrong setting is one message and exit status 2."""
     # Neither calls home: a closed network answers neither, and both wait for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -75,15 +90,10 @@ def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], 
     if faults := missing_libraries():
         print("\n".join(faults), file=sys.stderr)
         return 1
-    from rich.console import Console
-
     from colorization.config import ConfigError
-    from console import StudyConsole
 
     try:
-        job = start()
-        with StudyConsole(Console()) as console:
-            return run(job, console)
+        return run()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

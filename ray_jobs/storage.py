@@ -30,11 +30,11 @@ def storage_folder(given: str | None) -> Path:
     return folder
 
 
-def lock_folder(folder: Path) -> TextIO:
-    """Keep other processes out of a study's folder until the returned file is closed.
+def lock_folder(folder: Path, way_out: str) -> TextIO:
+    """Keep other processes out of a folder until the returned file is closed.
 
-    The system opens the lock when its holder dies, however it does. Raises ConfigError where
-    another process holds it: two of them would train the same trials.
+    The system opens the lock when its holder dies, however it does. Raises ConfigError, which ends
+    with the way out, where another process holds it: two of them would do the same work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "lock").open("a")
@@ -42,9 +42,7 @@ def lock_folder(folder: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise ConfigError(
-            f"another process works on the study in {folder}; give this one another --name"
-        ) from None
+        raise ConfigError(f"another process works in {folder}; {way_out}") from None
     return lock
 
 

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 
-def load_pretrained(weights: "WeightsEnum") -> dict[str, Any]:
+def load_pretrained(
+    weights: "WeightsEnum", otherwise: str = "set pretrained=false"
+) -> dict[str, Any]:
     """Return the state dict of torchvision weights, downloading them where there is a network.
 
     Raises ConfigError where they are neither in the cache nor to be had: it names the file, its
-    key in torchvision and the folder it belongs into.
+    key in torchvision, the folder it belongs into, and what may be done `otherwise`.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = str(weights.url).rsplit("/", 1)[-1]
@@ -28,8 +30,8 @@ def load_pretrained(weights: "WeightsEnum") -> dict[str, Any]:
     except (URLError, OSError) as error:
         raise ConfigError(
             f"pretrained weights {type(weights).__name__}.{weights.name} are not in torch's cache "
-            f"and cannot be downloaded ({error}): put the file {file} into {folder}, or set "
-            "pretrained=false"
+            f"and cannot be downloaded ({error}): put the file {file} into {folder}, or "
+            f"{otherwise}"
         ) from error
     except Exception as error:  # a file of something else makes the unpickler raise anything
         raise ConfigError(f"the pretrained weights {folder / file} are damaged: {error}") from error

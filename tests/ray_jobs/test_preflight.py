@@ -47,11 +47,11 @@ def test_a_storage_that_is_a_file_is_refused(tmp_path, capsys):
 
 
 def test_a_study_belongs_to_one_process_at_a_time(tmp_path):
-    held = lock_folder(tmp_path / "study")
+    held = lock_folder(tmp_path / "study", "give it another --name")
     with pytest.raises(ConfigError, match="another process works on the study"):
-        lock_folder(tmp_path / "study")
+        lock_folder(tmp_path / "study", "give it another --name")
     held.close()
-    lock_folder(tmp_path / "study").close()
+    lock_folder(tmp_path / "study", "give it another --name").close()
 
 
 def test_how_pictures_are_trained_on_may_be_searched():

@@ -1,0 +1,114 @@
+"""What a worker of a preparation does: look at some pictures and write down what it found."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colorization.data.collection import CollectedSource, Collection, Instance
+from colorization.data.curation.candidate import Candidate, look
+from colorization.data.curation.instances import MaskRCNNDetector, read_detections
+from colorization.data.curation.rules import CurationRules
+from colorization.data.packing import has_part, write_part
+
+MASK_RCNN = "mask_rcnn"
+_MOST_CRASHES = 3
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some pictures of a source, one after the other."""
+
+    key: str  # stands for the pictures and for what is asked of them
+    source: int
+    start: int
+    names: list[str]
+
+    def is_done(self, parts: Path) -> bool:
+        """Tell whether the pictures were looked at."""
+        return has_part(parts, self.key)
+
+
+def make_detections(
+    setting: str | None,
+) -> MaskRCNNDetector | dict[str, list[Instance]] | None:
+    """Return what says what is in pictures: a detector, what one saw elsewhere, or nothing."""
+    if setting == MASK_RCNN:
+        return MaskRCNNDetector()
+    return read_detections(Path(setting)) if setting else None
+
+
+class Curator:
+    """Looks at chunks of pictures; Ray Data makes one in each of its workers."""
+
+    def __init__(
+        self,
+        sources: Sequence[CollectedSource],
+        rules: CurationRules,
+        detections: str | None,
+        parts: Path,
+    ) -> None:
+        self._sources, self._rules, self._parts = sources, rules, parts
+        self._collections: dict[int, Collection] = {}
+        seen = make_detections(detections) if rules.wanted else None
+        self._detector = seen if isinstance(seen, MaskRCNNDetector) else None
+        self._detections = None if isinstance(seen, MaskRCNNDetector) else seen
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Look at a chunk, unless a worker that died since did."""
+        chunk = Chunk(**row)
+        if not chunk.is_done(self._parts):
+            self._look(chunk)
+        return {"looked": len(chunk.names)}
+
+    def _look(self, chunk: Chunk) -> None:
+        if chunk.source not in self._collections:
+            self._collections[chunk.source] = self._sources[chunk.source].collect()
+        collection = self._collections[chunk.source]
+        found = collection.names[chunk.start : chunk.start + len(chunk.names)]
+        if list(found) != list(chunk.names):
+            raise RuntimeError(f"{collection.place} changed while it was prepared; start again")
+        log = self._parts / f"{chunk.key}.log"
+        crashed = _crashes(log)
+        results: list[tuple[Candidate, np.ndarray | None]] = []
+        self._parts.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="ascii") as at:
+            at.write("start\n")
+            for index in range(chunk.start, chunk.start + len(chunk.names)):
+                if crashed[index] >= _MOST_CRASHES:
+                    results.append((self._given_up(collection, index, chunk.source), None))
+                    continue
+                at.write(f"{index}\n")
+                at.flush()
+                try:
+                    results.append(self._look_at(collection, index, chunk.source))
+                except Exception:
+                    log.unlink()  # no crash: the error says what it is
+                    raise
+        write_part(self._parts, chunk.key, results, self._rules.encoding)
+        log.unlink()
+
+    def _look_at(
+        self, collection: Collection, index: int, source: int
+    ) -> tuple[Candidate, np.ndarray | None]:
+        return look(collection, index, source, self._rules, self._detector, self._detections)
+
+    @staticmethod
+    def _given_up(collection: Collection, index: int, source: int) -> Candidate:
+        return Candidate(
+            source=source,
+            name=collection.name(index),
+            dropped="unreadable",
+            reason=f"the process that read it died {_MOST_CRASHES} times",
+        )
+
+
+def _crashes(log: Path) -> Counter[int]:
+    """Count for each picture how often a worker died at it."""
+    if not log.exists():
+        return Counter()
+    attempts = log.read_text(encoding="ascii").split("start\n")[1:]
+    return Counter(int(lines[-1]) for attempt in attempts if (lines := attempt.split()))

@@ -1,0 +1,370 @@
+"""From sources of pictures to a packed set: what prepare.py runs."""
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cluster import connect, find_running
+from colorization import config
+from colorization.config import ConfigError
+from colorization.data.collection import CollectedSource, Collection
+from colorization.data.curation.assignment import Assignment, assign
+from colorization.data.curation.candidate import Candidate
+from colorization.data.curation.contact_sheet import MOST_SHOWN, Section, contact_sheet
+from colorization.data.curation.instances import MaskRCNNDetector, check_wanted
+from colorization.data.curation.near_duplicates import near_duplicates
+from colorization.data.curation.rules import CurationRules
+from colorization.data.manifest import build_manifest, read_manifest, write_manifest
+from colorization.data.packed import check_shards
+from colorization.data.packing import (
+    Looked,
+    ShardPlan,
+    fingerprint,
+    plan_shards,
+    read_part,
+    write_shard,
+)
+from colorization.data.sources import SourceConfig
+from colorization.data.splits import SPLITS, SharesText, parse_shares
+from colorization.pictures import Picture, UnreadablePicture, encode_picture, replace_file
+from curator import MASK_RCNN, Chunk, Curator, make_detections
+from storage import lock_folder
+
+CHUNK = 256  # pictures that a worker looks at before it writes what it found
+CONTACT_SHEET = "contact-sheet.jpg"
+_PARTS = ".parts"
+_WRITERS = 4  # threads that copy pictures into shards
+_WIDTH = 128  # short side in pixels of what is shown there
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path in (None, MASK_RCNN) else str(Path(path).expanduser().absolute())
+
+
+class Settings(CurationRules):
+    """What may be set of a preparation."""
+
+    split: SharesText = Field(
+        default="0.8/0.1/0.1",
+        description="shares for training, validation and test, where a source does not say",
+    )
+    detections: Annotated[str | None, AfterValidator(_absolute)] = Field(
+        default=None,
+        description="who says what is in pictures, for `wanted`: mask_rcnn, a JSON-lines file, or, "
+        "left out, the annotations of a coco source",
+    )
+    shard_megabytes: int = Field(default=256, ge=1, le=4096, description="size of a shard, about")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is to be prepared; the command line ends here."""
+
+    sources: Sequence[CollectedSource]
+    settings: Settings
+    out: Path
+    workers: int | None
+
+
+def read_source(word: str, licence: str) -> CollectedSource:
+    """Read a path, or a data source written as a YAML mapping.
+
+    Raises ConfigError for a source that holds no collection of pictures.
+    """
+    if word.lstrip().startswith("{"):
+        data = config.parse_overrides([f"source={word}"])["source"]
+    elif Path(word).is_file():
+        data = {"name": "archive", "path": word, "licence": licence}
+    else:
+        data = {"name": "folder", "path": word, "licence": licence}
+    try:
+        source: Any = TypeAdapter(SourceConfig).validate_python(data)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'source'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise ConfigError(f"{word}: {faults}") from error
+    if not isinstance(source, CollectedSource):
+        raise ConfigError(f"{word}: a {source.name} source holds no pictures of its own to prepare")
+    return source
+
+
+def print_settings(settings: Settings) -> None:
+    """Print what may be set."""
+    table = Table("key", "value", "allowed", "", box=None)
+    for row in config.settings(settings):
+        table.add_row(*map(str, row))
+    Console(highlight=False).print(table)
+
+
+def prepare(job: Preparation) -> int:
+    """Curate and pack; return the exit status.
+
+    Raises ConfigError before Ray is started for what cannot work. Interrupted at any time, the
+    same command goes on; done already, it changes nothing.
+    """
+    console = Console(highlight=False)
+    started = time.monotonic()
+    job.out.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(job.out, "wait for it, or take another --out")
+    try:
+        with console.status("looking for pictures"):
+            collections = [source.collect() for source in job.sources]
+            _check_wanted(job.settings, collections)
+        chunks = _chunks(job, collections)
+        listing = fingerprint([chunk.key for chunk in chunks])
+        old = read_manifest(job.out)
+        if old is not None:
+            _refuse_other_settings(job, old)
+            if old["listing"] == listing and _is_whole(job.out, old):
+                shutil.rmtree(job.out / _PARTS, ignore_errors=True)
+                console.print(f"{job.out} is prepared already: data {old['hash']}")
+                return 0
+        looked = _look(job, chunks, console)
+        assignment = _assign(job, collections, looked, old)
+        if empty := [split for split in SPLITS if split not in assignment.splits]:
+            kept = sum(split is not None for split in assignment.splits)
+            raise ConfigError(
+                f"split: of {len(looked)} pictures {kept} are kept and none came into "
+                f"{empty[0]}; add pictures, or change split, now {job.settings.split}"
+            )
+        plans = plan_shards(looked, assignment.splits, job.settings.shard_megabytes * 1024**2)
+        _write_shards(job, plans)
+        manifest = build_manifest(
+            sources=[config.dump(source) for source in job.sources],
+            settings=_results_of(job),
+            listing=listing,
+            assignment=assignment,
+            looked=looked,
+            plans=plans,
+            folder=job.out,
+        )
+        _write_contact_sheet(job, collections, assignment, looked)
+        write_manifest(job.out, manifest)
+        _clear(job.out, manifest)
+        _print_result(console, job.out, manifest, time.monotonic() - started)
+        return 0
+    finally:
+        _shut_down()
+        lock.close()
+
+
+def _check_wanted(settings: Settings, collections: Sequence[Collection]) -> None:
+    """Find out before anything starts whether wanted classes can be told at all."""
+    if not settings.wanted:
+        return
+    seen = make_detections(settings.detections)
+    if isinstance(seen, MaskRCNNDetector):
+        check_wanted(settings.wanted, seen.labels, "Mask R-CNN")
+        return
+    if seen is not None:
+        known = {one.label for instances in seen.values() for one in instances}
+        check_wanted(settings.wanted, known, str(settings.detections))
+        return
+    for found in collections:
+        marked = [found.instances(index) for index in range(len(found))]
+        if None in marked:
+            raise ConfigError(
+                f"wanted: nobody says what is in the pictures of {found.place}; set "
+                f"detections={MASK_RCNN}, or detections= a JSON-lines file"
+            )
+        known = {one.label for instances in marked for one in instances or ()}
+        check_wanted(settings.wanted, known, found.place)
+
+
+def _chunks(job: Preparation, collections: Sequence[Collection]) -> list[Chunk]:
+    """Cut the sources' pictures into pieces of work, each under a name that stands for it."""
+    rules = config.dump(job.settings)
+    chunks: list[Chunk] = []
+    for number, collection in enumerate(collections):
+        for start in range(0, len(collection), CHUNK):
+            stop = min(start + CHUNK, len(collection))
+            versions = [(collection.name(i), collection.version(i)) for i in range(start, stop)]
+            key = fingerprint(rules, number, config.dump(job.sources[number]), versions)
+            chunks.append(Chunk(key, number, start, [name for name, _ in versions]))
+    return chunks
+
+
+def _results_of(job: Preparation) -> dict[str, Any]:
+    """Return the settings that change what is prepared, not how it is stored."""
+    settings = config.dump(job.settings)
+    del settings["shard_megabytes"]
+    return settings
+
+
+def _refuse_other_settings(job: Preparation, old: Mapping[str, Any]) -> None:
+    for key, value in _results_of(job).items():
+        if old["settings"].get(key) != value:
+            raise ConfigError(
+                f"--out: {job.out} was prepared with {key}={old['settings'].get(key)}, found "
+                f"{key}={value}; take another --out, or the same setting"
+            )
+
+
+def _is_whole(out: Path, manifest: Mapping[str, Any]) -> bool:
+    try:
+        check_shards(out, manifest)
+    except ConfigError:
+        return False
+    return True
+
+
+def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[Looked]:
+    """Let the workers look at what was not looked at yet; return what is known of all pictures."""
+    parts = job.out / _PARTS
+    missing = [chunk for chunk in chunks if not chunk.is_done(parts)]
+    if missing:
+        ray = _start_ray()
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        workers = min(job.workers or cpus, len(missing))
+        data = ray.data.from_items(
+            [vars(chunk) for chunk in missing], override_num_blocks=len(missing)
+        ).map(
+            Curator,
+            fn_constructor_args=(job.sources, job.settings, job.settings.detections, parts),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=min(1.0, cpus / workers),
+        )
+        done = sum(len(chunk.names) for chunk in chunks) - sum(len(c.names) for c in missing)
+        with _progress(console) as progress:
+            task = progress.add_task("looking", total=sum(len(chunk.names) for chunk in chunks))
+            progress.update(task, completed=done)
+            for row in data.iter_rows():
+                progress.advance(task, row["looked"])
+    return [one for chunk in chunks for one in read_part(parts, chunk.key)]
+
+
+def _assign(
+    job: Preparation,
+    collections: Sequence[Collection],
+    looked: Sequence[Looked],
+    old: Mapping[str, Any] | None,
+) -> Assignment:
+    candidates = [one.candidate for one in looked]
+    alive = [i for i, candidate in enumerate(candidates) if candidate.dropped is None]
+    hashes = np.array([candidates[i].perceptual for i in alive], np.uint64)
+    thumbnails = np.array([list(bytes.fromhex(candidates[i].thumbnail)) for i in alive], np.uint8)
+    near = np.full(len(candidates), -1)
+    near[alive] = near_duplicates(hashes, thumbnails, job.settings.near_bits)
+    previous = {p["content"]: p["split"] for p in old["pictures"] if p["split"]} if old else {}
+    return assign(
+        candidates,
+        declared=[_group(job, candidate) for candidate in candidates],
+        given=[split for collection in collections for split in collection.given],
+        shares=parse_shares(job.settings.split),
+        near=near.tolist(),
+        drop_duplicates=job.settings.drop_duplicates,
+        previous=previous,
+    )
+
+
+def _group(job: Preparation, candidate: Candidate) -> str | None:
+    """Return a declared group; equal ones of two sources have nothing in common."""
+    group = job.sources[candidate.source].group(candidate.name)
+    return None if group is None else f"{candidate.source} {group}"
+
+
+def _write_shards(job: Preparation, plans: Sequence[ShardPlan]) -> None:
+    """Put the parts together to shards: it is bound by the disk, so that threads are enough."""
+    parts = job.out / _PARTS
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for _ in pool.map(lambda plan: write_shard(plan, parts, job.out), plans):
+            pass
+
+
+def _write_contact_sheet(
+    job: Preparation,
+    collections: Sequence[Collection],
+    assignment: Assignment,
+    looked: Sequence[Looked],
+) -> None:
+    """Show the first of each split, and of each reason for which pictures were dropped."""
+    places = [(n, i) for n, found in enumerate(collections) for i in range(len(found))]
+    sections: dict[str, list[int]] = {f"kept: {split}": [] for split in SPLITS}
+    for index, (candidate, split) in enumerate(
+        zip(assignment.candidates, assignment.splits, strict=True)
+    ):
+        title = f"kept: {split}" if split else f"dropped: {candidate.dropped}"
+        sections.setdefault(title, []).append(index)
+    sheet: list[Section] = []
+    for title, members in sections.items():
+        members.sort(key=lambda index: looked[index].candidate.content)
+        shown: list[tuple[str, np.ndarray | None]] = []
+        for index in members[:MOST_SHOWN]:
+            source, number = places[index]
+            try:
+                rgb = collections[source].picture(number, _WIDTH)
+            except UnreadablePicture:
+                rgb = None
+            shown.append((assignment.candidates[index].name, rgb))
+        sheet.append((title, len(members), shown))
+    replace_file(job.out / CONTACT_SHEET, encode_picture(Picture(contact_sheet(sheet)), ".jpg"))
+
+
+def _clear(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Remove the parts, and the shards of an earlier manifest; who reads these keeps them open."""
+    shutil.rmtree(out / _PARTS)
+    known = {shard["file"] for shard in manifest["shards"]}
+    for path in out.glob("*.npy"):
+        if path.name not in known and path.name.split("-")[0] in SPLITS:
+            path.unlink()
+
+
+def _print_result(console: Console, out: Path, manifest: Mapping[str, Any], seconds: float) -> None:
+    counts = manifest["counts"]
+    table = Table(title=f"{out}: data {manifest['hash']}", title_justify="left")
+    table.add_column("pictures")
+    table.add_column("", justify="right")
+    table.add_row("found", str(counts["found"]))
+    for reason, number in counts["dropped"].items():
+        table.add_row(f"dropped: {reason}", str(number))
+    for split in SPLITS:
+        table.add_row(f"kept: {split}", str(counts[split]))
+    console.print(table)
+    for move in manifest["moved"]:
+        console.print(
+            f"moved: {move['name']} {move['before']} -> {move['after']}: {move['because']}"
+        )
+    size = sum(shard["file_bytes"] for shard in manifest["shards"]) / 1e9
+    console.print(f"{len(manifest['shards'])} shards, {size:.2f} GB, {seconds:.0f} s")
+    console.print(f"look at {out / CONTACT_SHEET}", soft_wrap=True)
+    console.print(f"train on it: data.source.name=packed data.source.path={out}", soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _start_ray() -> Any:
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        connect(find_running())
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+    return ray
+
+
+def _shut_down() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
