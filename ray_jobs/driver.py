@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from cluster import Shape
 from colorization.config import ConfigError, dump, flatten
 from console import State, StudyConsole
+from data_card import StudyData
 from failure import trial_failure
 from stopping import StoppingRule
 from storage import trial_folder
@@ -73,9 +74,11 @@ class StudyCallback(_NeverRestored, tune.Callback):
         rule: StoppingRule,
         tracker: Tracker,
         console: StudyConsole,
+        data: StudyData,
     ) -> None:
         self._study, self._folder, self._rule = study, folder, rule
         self._tracker, self._console = tracker, console
+        self._data = data
         self._running: dict[int, float] = {}  # number -> when it started
         self._failed: dict[int, str] = {}
 
@@ -88,11 +91,13 @@ class StudyCallback(_NeverRestored, tune.Callback):
             self._console.message(f"trial {number} goes on from its last checkpoint after a crash")
             return
         self._running[number] = time.monotonic()
-        settings = flatten(trial.config["experiment"])
+        data = self._data.of_trial(self._study.experiment(number))
+        params = flatten(trial.config["experiment"]) | data.params
         tags = {"trial": str(number), "directory": trial.config["directory"]}
         if self._study.epochs_trained(number):
             tags["reason"] = ""  # why it was interrupted holds no longer
-        self._tracker.trial_started(number, f"trial-{number:04d}", settings, tags)
+        self._tracker.trial_started(number, f"trial-{number:04d}", params, tags)
+        self._tracker.inputs(number, data.inputs("train", "validation"))
         self._console.trial_started(number, self._study.parameters(number))
 
     def on_trial_result(

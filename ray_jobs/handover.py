@@ -136,6 +136,7 @@ def _register(
         "trial": str(number),
         "experiment": experiment.hash,
         "data": json.dumps(config.dump(experiment.data.source)),
+        "data.hash": sets.fingerprint,
         "measures_generalization": str(sets.measures_generalization).lower(),
     }
     version = find_version(tracker.tracking_uri, name, tags) or register(

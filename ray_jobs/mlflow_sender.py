@@ -1,7 +1,7 @@
 """Events of a study turned into MLflow's runs, parameters, metrics, tags and files."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from mlflow_store import experiment_id
 
 # isort: split
 from mlflow import MlflowClient, MlflowException
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 _PARAMS_A_REQUEST, _METRICS_A_REQUEST, _TAGS_A_REQUEST = 100, 1000, 100  # MLflow's limits
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000  # characters
@@ -31,7 +31,7 @@ class Sender:
     The study's run and each trial's are created when first needed. Their ids are kept in the
     queue's memory; where a killed process could not keep one, the run is found again by its tags.
     Sending an event twice changes nothing: it carries its time, and MLflow keeps one of two equal
-    metrics.
+    metrics, and of two equal inputs.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class Sender:
                 ]
                 for some in _batches(metrics, _METRICS_A_REQUEST):
                     client.log_batch(run, metrics=some)
+            case "inputs":
+                client.log_inputs(run, [_dataset_input(found) for found in event["datasets"]])
             case "file":
                 self._upload(client, run, Path(event["path"]), event["folder"])
             case "ended":
@@ -156,6 +158,12 @@ class Sender:
             self._memory["runs"][key] = run
         self._queue.remember()
         return run
+
+
+def _dataset_input(found: Mapping[str, str]) -> DatasetInput:
+    fields = {key: value for key, value in found.items() if key != "context"}
+    tags = [InputTag("mlflow.data.context", found["context"])]
+    return DatasetInput(Dataset(**fields), tags)
 
 
 def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

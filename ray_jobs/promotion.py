@@ -45,9 +45,9 @@ def promote(
     `score` scores a loaded model; it is called on the challenger and on the champion of today.
     `if-better` promotes where the challenger's `against_gray` is below the champion's by the share
     `margin`, or there is no champion, or one that cannot be loaded and scored any more; never a
-    challenger that is worse than gray pictures, nor one whose data (the tag `data`) are others than
-    the champion's, whose scores would then be those of a stranger. Decision, reason and both
-    models' scores become tags `promotion.*` of the version.
+    challenger that is worse than gray pictures, nor one whose data (the tag `data.hash`, else
+    `data`) are others than the champion's, whose scores would then be those of a stranger.
+    Decision, reason and both models' scores become tags `promotion.*` of the version.
 
     Raises what loading or scoring the challenger raises.
     """
@@ -67,13 +67,16 @@ def promote(
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     promoted, reason = _decide(policy, challenger, champion, fault, version, current, margin)
     if promoted and policy == "if-better" and current not in (None, version):
-        data = client.get_model_version(model_name, version).tags.get("data")
-        champions_data = client.get_model_version(model_name, str(current)).tags.get("data")
-        if data != champions_data:
+        here = client.get_model_version(model_name, version).tags
+        there = client.get_model_version(model_name, str(current)).tags
+        # Versions of old know only where their pictures lay, not what these were.
+        key = "data.hash" if "data.hash" in here and "data.hash" in there else "data"
+        if here.get(key) != there.get(key):
             promoted = False
             reason = (
-                f"champion version {current} was trained on other data ({champions_data}, here "
-                f"{data}): scores do not compare; --promote always moves the alias all the same"
+                f"champion version {current} was trained on other data ({key} {there.get(key)}, "
+                f"here {here.get(key)}): scores do not compare; --promote always moves the alias "
+                "all the same"
             )
     if promoted:
         client.set_registered_model_alias(model_name, ALIAS, version)

@@ -26,7 +26,8 @@ class Study:
     """Asks for experiments and is told the truth about them.
 
     Attributes of a trial: `experiment` (JSON), `epochs` (how many it was trained), `epoch-N` (its
-    scores after the N-th epoch that selects), `reason` (why it was stopped or failed).
+    scores after the N-th epoch that selects), `reason` (why it was stopped or failed). Of the
+    study: `space`, `gray` (leave-gray's scores), `data` (hashes of the pictures).
     """
 
     def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
@@ -61,6 +62,22 @@ class Study:
                 self._study.enqueue_trial(parameters, skip_if_exists=True)
         self._left = [t.number for t in self.trials(TrialState.RUNNING)]
         self._asked: dict[int, Trial] = {}
+
+    def use_data(self, hashes: Mapping[str, str]) -> None:
+        """Note by their hashes which pictures the trials use: "" the run's, else a stage's own.
+
+        Raises ConfigError where the study was begun with others: its trials would not compare.
+        """
+        before: dict[str, str] = self._study.user_attrs.get("data", {})
+        for stage in before.keys() & hashes.keys():
+            if before[stage] != hashes[stage]:
+                whose = f" of stage {stage}" if stage else ""
+                raise ConfigError(
+                    f"the pictures{whose} have changed since study {self._study.study_name!r} was "
+                    f"begun: their hash was {before[stage]}, now it is {hashes[stage]}, so that "
+                    "trials would not compare; restore them, or give this study another --name"
+                )
+        self._study.set_user_attr("data", dict(hashes))
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """List the trials, of some states or of all but those that only wait in the queue."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from cluster import Node, Shape, at_once, connect, find_running, this_machine, trial_shape
 from colorization import config
 from colorization.config import ConfigError
-from colorization.data import PictureSets, check_batch_size, open_data
+from colorization.data import PictureSets, check_batch_size
 from colorization.experiment import Experiment, outline
 from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES
-from colorization.stage_data import open_stage_data
 from console import StudyConsole
+from data_card import StudyData, open_study_data
 from space import Space
 from storage import lock_folder, trial_folder
 
@@ -55,7 +55,7 @@ def run(job: Job, console: StudyConsole) -> int:
     0: a winner was found (and registered). 1: no trial finished. 130: interrupted. Raises
     ConfigError before Ray is started for what cannot work.
     """
-    experiment, sets, address = _check(job)
+    experiment, sets, data, address = _check(job)
     for name in sets.unreadable:
         console.message(f"left out: {name}")
 
@@ -66,8 +66,9 @@ def run(job: Job, console: StudyConsole) -> int:
 
     uri = default_tracking_uri(job.storage)
     check_uri(uri)
-    lock = lock_folder(job.folder)
+    lock = lock_folder(job.folder, "give this study another --name")
     study = Study(job.folder, job.name, job.space, job.seed, job.space.search.trials)
+    study.use_data(data.hashes)
     tracker = Tracker(job.folder, uri, "colorization", job.name, console.message)
     status: Any = "FAILED"
     interrupted = False
@@ -79,7 +80,9 @@ def run(job: Job, console: StudyConsole) -> int:
         # What `ray job stop` sends. Set after Ray's start, which sets a handler that aborts.
         signal.signal(signal.SIGTERM, _interrupt)
         shape, concurrent = _fit_in(job, experiment, nodes)
-        tracker.parent(_parent_params(job, shape), {"data": sets.description})
+        params = _parent_params(job, shape) | data.params
+        tracker.parent(params, {"data": sets.description})
+        tracker.inputs(None, data.inputs("train", "validation", "test"))
         where = f"the cluster at {address}" if address else "this machine"
         console.begin(
             job.name,
@@ -87,7 +90,7 @@ def run(job: Job, console: StudyConsole) -> int:
             f"{shape}, {concurrent} at once on {where}",
             job.space.search.trials,
         )
-        interrupted = _train_trials(job, study, tracker, console, shape, concurrent)
+        interrupted = _train_trials(job, study, tracker, console, data, shape, concurrent)
         if interrupted:
             status = "KILLED"
             return 130
@@ -108,15 +111,15 @@ def run(job: Job, console: StudyConsole) -> int:
         lock.close()
 
 
-def _check(job: Job) -> tuple[Experiment, PictureSets, str | None]:
+def _check(job: Job) -> tuple[Experiment, PictureSets, StudyData, str | None]:
     """Find what cannot work before anything starts.
 
-    Returns a typical experiment, its data and the address of a running cluster, if there is one.
+    Returns a typical experiment, its pictures, what all pictures are, and the address of a running
+    cluster, if there is one.
     """
     tried = job.space.validate()
     experiment = job.space.typical()
-    sets = open_data(experiment.data)
-    open_stage_data(experiment)
+    sets, data = open_study_data(experiment)
     address = find_running()
     if address is None:
         _fit_in(job, experiment, [this_machine()])
@@ -124,7 +127,7 @@ def _check(job: Job) -> tuple[Experiment, PictureSets, str | None]:
         check_batch_size(size, len(sets.train), job.workers)
     _check_perceptual(job.space, experiment)
     _check_samples(job.space, experiment)
-    return experiment, sets, address
+    return experiment, sets, data, address
 
 
 def _fit_in(job: Job, experiment: Experiment, nodes: list[Node]) -> tuple[Shape, int]:
@@ -163,7 +166,7 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     """Print what a study would do: sampled experiments, a trial's shape, how many at once."""
     import optuna
 
-    experiment, sets, address = _check(job)
+    experiment, sets, _, address = _check(job)
     nodes = connect(address) if address else [this_machine()]
     shape, concurrent = _fit_in(job, experiment, nodes)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=job.seed))
@@ -197,6 +200,7 @@ def _train_trials(
     study: "Study",
     tracker: "Tracker",
     console: StudyConsole,
+    data: StudyData,
     shape: Shape,
     concurrent: int,
 ) -> bool:
@@ -212,7 +216,7 @@ def _train_trials(
     for number, epoch, score in study.past_scores(rung.metric):
         rungs.record(number, epoch, score)
     rule = StoppingRule(rungs, rung.metric)
-    callback = StudyCallback(study, job.folder, rule, tracker, console)
+    callback = StudyCallback(study, job.folder, rule, tracker, console, data)
     if study.remaining == 0:
         console.message("all trials of this study have ended; choosing among them")
         return False

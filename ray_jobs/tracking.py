@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -138,6 +138,10 @@ class Tracker:
     def epoch(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
         """Log a trial's numbers after an epoch; NaN and infinity may be among them."""
         self._add("metrics", number, step=step, metrics=dict(metrics))
+
+    def inputs(self, number: int | None, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Log which pictures a trial (None: the study) reads, as DataCard.inputs describes them."""
+        self._add("inputs", number, datasets=[dict(dataset) for dataset in datasets])
 
     def file(self, number: int | None, path: Path, folder: str) -> None:
         """Upload a file, or what a directory holds, into a folder of a trial's artifacts.

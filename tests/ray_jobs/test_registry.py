@@ -291,18 +291,44 @@ def test_the_champion_stays_when_it_is_judged_again(trained):
         assert promote(NAME, version, "always", score, tracking_uri=trained.uri).promoted
 
 
-def test_a_better_challenger_of_other_data_does_not_move_the_champion(trained):
+@pytest.mark.parametrize(
+    ("champions", "challengers", "told"),
+    [
+        ({"data": "photographs"}, {"data": "samples"}, "data photographs, here samples"),
+        ({"data": "a"}, {"data": "b", "data.hash": "12"}, "data a, here b"),
+        (
+            {"data": "a", "data.hash": "12"},
+            {"data": "a", "data.hash": "34"},
+            "data.hash 12, here 34",
+        ),
+    ],
+    ids=["other place", "champion without a hash", "other pictures in the same place"],
+)
+def test_a_better_challenger_of_other_data_does_not_move_the_champion(
+    trained, champions, challengers, told
+):
+    decision = judge_data(trained, champions, challengers, "if-better")
+    assert not decision.promoted
+    assert f"trained on other data ({told})" in decision.reason
+
+
+def test_the_same_pictures_in_another_place_or_the_policy_always_move_the_champion(trained):
+    here, moved = {"data": "a", "data.hash": "12"}, {"data": "b", "data.hash": "12"}
+    assert judge_data(trained, here, moved, "if-better").promoted
+    assert judge_data(trained, {"data": "a"}, {"data": "b"}, "always").promoted
+
+
+def judge_data(trained, champions: Mapping[str, str], challengers: Mapping[str, str], policy):
+    """Decide about a challenger that is much better, with these tags on both versions."""
     client = MlflowClient(trained.uri)
     run_ids = [client.create_run("1").info.run_id for _ in range(2)]
     old, new = (register_again(trained, run_id) for run_id in run_ids)
     client.set_registered_model_alias(NAME, "champion", old)
-    client.set_model_version_tag(NAME, old, "data", "photographs")
-    client.set_model_version_tag(NAME, new, "data", "samples")
+    for version, tags in ((old, champions), (new, challengers)):
+        for key, value in tags.items():
+            client.set_model_version_tag(NAME, version, key, value)
     scores = scored({run_ids[0]: 0.9, run_ids[1]: 0.1})
-    decision = promote(NAME, new, "if-better", scores, tracking_uri=trained.uri)
-    assert not decision.promoted
-    assert "trained on other data (photographs, here samples)" in decision.reason
-    assert promote(NAME, new, "always", scores, tracking_uri=trained.uri).promoted
+    return promote(NAME, new, policy, scores, tracking_uri=trained.uri)
 
 
 def test_a_registered_version_is_found_by_what_it_was_made_from(trained):

@@ -192,6 +192,16 @@ def test_another_space_under_the_same_name_is_refused(open_study: Open):
         open_study("model.lambda_l1=!loguniform [1, 10]")
 
 
+def test_a_study_whose_pictures_changed_is_refused_with_both_hashes(open_study: Open):
+    open_study().use_data({"": "abc1", "head_start": "abc2"})
+    open_study().use_data({"": "abc1", "head_start": "abc2"})
+    with pytest.raises(ConfigError, match=r"'gan-1'.*was abc1, now it is abc3.*another --name"):
+        open_study().use_data({"": "abc3", "head_start": "abc2"})
+    with pytest.raises(ConfigError, match=r"of stage head_start .*was abc2, now it is abc3"):
+        open_study().use_data({"": "abc1", "head_start": "abc3"})
+    open_study(name="gan-2").use_data({"": "abc3"})
+
+
 def test_another_number_of_trials_or_loader_processes_goes_on_with_the_study(open_study: Open):
     begun = open_study().next()
     again = open_study("search.trials=20", "data.loader_workers=2", trials=20)

@@ -178,6 +178,41 @@ def test_sending_all_events_a_second_time_doubles_nothing(tmp_path, store):
     assert steps(store, runs(store)["trial-0000"], "ab_mae") == [(1, 0.1), (2, 0.05)]
 
 
+PICTURES = {
+    "name": "photos-train",
+    "digest": "0123456789ab",
+    "source_type": "folder",
+    "source": '{"name": "folder", "path": "/photos"}',
+    "profile": '{"pictures": 80}',
+    "context": "training",
+}
+
+
+def test_runs_name_the_pictures_they_read_each_set_once(tmp_path, store):
+    held_out = {**PICTURES, "name": "photos-validation", "context": "validation"}
+    for _ in range(2):  # the second time as an event that is sent twice, or a study that goes on
+        with open_tracker(tmp_path, store) as tracker:
+            tracker.parent({})
+            tracker.inputs(None, [PICTURES, held_out])
+            tracker.trial_started(0, "trial-0000", {})
+            tracker.inputs(0, [PICTURES])
+            assert tracker.close()
+    found = runs(store)
+    of_study = sorted(inputs(found["gan-1"]), key=lambda one: one["name"])
+    assert of_study == [PICTURES, held_out]
+    assert inputs(found["trial-0000"]) == [PICTURES]
+
+
+def inputs(run: Run) -> list[dict[str, str]]:
+    logged = []
+    for one in run.inputs.dataset_inputs if run.inputs else ():
+        (tag,) = one.tags
+        assert tag.key == "mlflow.data.context"
+        fields = {key: value for key, value in one.dataset if value is not None}
+        logged.append({**fields, "context": tag.value})
+    return logged
+
+
 def test_a_continued_study_goes_on_in_the_same_runs(tmp_path, store):
     with open_tracker(tmp_path, store) as tracker:
         tracker.parent({})

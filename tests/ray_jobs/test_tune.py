@@ -19,6 +19,13 @@ from study_commands import ROOT
 from tune import main
 
 NAME = "colorizer-gan"
+DATA = (
+    "data.hash",
+    "data.counts.train",
+    "data.counts.validation",
+    "data.counts.test",
+    "data.split",
+)
 
 
 def folder_of(finished, number: int) -> Path:
@@ -82,11 +89,27 @@ def test_mlflow_has_a_parent_run_and_a_nested_run_per_trial_in_the_true_states(f
 def test_a_run_has_all_settings_under_dotted_names(finished, runs):
     experiment = yaml.safe_load((folder_of(finished, 0) / "experiment.yaml").read_text())
     params = runs[1][0].data.params
-    assert params.keys() == flatten(experiment).keys()
+    assert {key for key in params if key not in DATA} == flatten(experiment).keys()
     assert params["train.learning_rate"] == "0.005"
     assert params["train.seed"] == "51"
     assert runs[0].data.params["search.rung.reduction_factor"] == "3"
     assert runs[0].data.params["trial_shape"] == "1 worker x (1 CPU)"
+
+
+def test_every_run_says_which_pictures_it_used_by_hash_counts_and_split(finished, runs):
+    experiment = read_experiment(str(folder_of(finished, 0) / "experiment.yaml"))
+    sets = open_data(experiment.data)
+    for run in (runs[0], *runs[1].values()):
+        found = [run.data.params[key] for key in DATA]
+        assert found == [sets.fingerprint, "32", "8", "8", sets.description]
+        assert {digest for digest, _ in datasets(run)} == {sets.fingerprint}
+    contexts = [sorted(context for _, context in datasets(run)) for run in (runs[0], runs[1][0])]
+    assert contexts == [["test", "training", "validation"], ["training", "validation"]]
+
+
+def datasets(run: Run) -> list[tuple[str, str]]:
+    found = run.inputs.dataset_inputs if run.inputs else []
+    return [(one.dataset.digest, tag.value) for one in found for tag in one.tags]
 
 
 def test_a_run_has_every_epoch_once_and_leave_gray_beside_it(finished, runs):
@@ -122,6 +145,7 @@ def test_a_run_says_from_which_commit_it_was_started(runs):
 def test_the_winner_is_the_champion_with_its_test_scores(finished, runs, version):
     assert version.run_id == runs[1][int(version.tags["trial"])].info.run_id
     assert version.tags["study"] == "small"
+    assert version.tags["data.hash"] == runs[0].data.params["data.hash"]
     assert version.tags["promotion.decision"] == "promoted"
     assert {"validation.ab_mae", "test.ab_mae", "gray.test.ab_mae"} <= version.tags.keys()
     assert version.tags["test.ab_mae"] != version.tags["validation.ab_mae"]
