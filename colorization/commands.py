@@ -50,6 +50,7 @@ def _print_epoch(report: "Report") -> None:
         console.print(f"leave-gray: {_numbers(gray)}")
     metrics = report.metrics
     shown = {key: metrics[key] for key in ("against_gray", "ab_mae", "ab_jsd", "psnr", "seconds")}
+    shown |= {"loading_share": metrics.get("train/loading_share", float("nan"))}
     console.print(f"epoch {report.epoch} ({report.stage}): {_numbers(shown)}")
 
 

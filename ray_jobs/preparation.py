@@ -5,12 +5,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,13 +16,11 @@ from rich.table import Table
 from cluster import connect, find_running
 from colorization import config
 from colorization.config import ConfigError
-from colorization.data.collection import CollectedSource, Collection
+from colorization.data.collection import Collection
 from colorization.data.curation.assignment import Assignment, assign
 from colorization.data.curation.candidate import Candidate
 from colorization.data.curation.contact_sheet import MOST_SHOWN, Section, contact_sheet
-from colorization.data.curation.instances import MaskRCNNDetector, check_wanted
 from colorization.data.curation.near_duplicates import near_duplicates
-from colorization.data.curation.rules import CurationRules
 from colorization.data.manifest import build_manifest, read_manifest, write_manifest
 from colorization.data.packed import check_shards
 from colorization.data.packing import (
@@ -35,10 +31,10 @@ from colorization.data.packing import (
     read_part,
     write_shard,
 )
-from colorization.data.sources import SourceConfig
-from colorization.data.splits import SPLITS, SharesText, parse_shares
+from colorization.data.splits import SPLITS, parse_shares
 from colorization.pictures import Picture, UnreadablePicture, encode_picture, replace_file
-from curator import MASK_RCNN, Chunk, Curator, make_detections
+from curator import Chunk, Curator
+from preparation_settings import Preparation, check_classes, check_place, results_of
 from storage import lock_folder
 
 CHUNK = 256  # pictures that a worker looks at before it writes what it found
@@ -48,65 +44,8 @@ _WRITERS = 4  # threads that copy pictures into shards
 _WIDTH = 128  # short side in pixels of what is shown there
 
 
-def _absolute(path: str | None) -> str | None:
-    return path if path in (None, MASK_RCNN) else str(Path(path).expanduser().absolute())
-
-
-class Settings(CurationRules):
-    """What may be set of a preparation."""
-
-    split: SharesText = Field(
-        default="0.8/0.1/0.1",
-        description="shares for training, validation and test, where a source does not say",
-    )
-    detections: Annotated[str | None, AfterValidator(_absolute)] = Field(
-        default=None,
-        description="who says what is in pictures, for `wanted`: mask_rcnn, a JSON-lines file, or, "
-        "left out, the annotations of a coco source",
-    )
-    shard_megabytes: int = Field(default=256, ge=1, le=4096, description="size of a shard, about")
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is to be prepared; the command line ends here."""
-
-    sources: Sequence[CollectedSource]
-    settings: Settings
-    out: Path
-    workers: int | None
-
-
-def read_source(word: str, licence: str) -> CollectedSource:
-    """Read a path, or a data source written as a YAML mapping.
-
-    Raises ConfigError for a source that holds no collection of pictures.
-    """
-    if word.lstrip().startswith("{"):
-        data = config.parse_overrides([f"source={word}"])["source"]
-    elif Path(word).is_file():
-        data = {"name": "archive", "path": word, "licence": licence}
-    else:
-        data = {"name": "folder", "path": word, "licence": licence}
-    try:
-        source: Any = TypeAdapter(SourceConfig).validate_python(data)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'source'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ConfigError(f"{word}: {faults}") from error
-    if not isinstance(source, CollectedSource):
-        raise ConfigError(f"{word}: a {source.name} source holds no pictures of its own to prepare")
-    return source
-
-
-def print_settings(settings: Settings) -> None:
-    """Print what may be set."""
-    table = Table("key", "value", "allowed", "", box=None)
-    for row in config.settings(settings):
-        table.add_row(*map(str, row))
-    Console(highlight=False).print(table)
+class WorkersFailed(RuntimeError):
+    """No worker could go on: what they wrote down stays, to go on with."""
 
 
 def prepare(job: Preparation) -> int:
@@ -117,18 +56,20 @@ def prepare(job: Preparation) -> int:
     """
     console = Console(highlight=False)
     started = time.monotonic()
-    job.out.mkdir(parents=True, exist_ok=True)
+    check_place(job)
     lock = lock_folder(job.out, "wait for it, or take another --out")
     try:
         with console.status("looking for pictures"):
             collections = [source.collect() for source in job.sources]
-            _check_wanted(job.settings, collections)
+            check_classes(job.settings, collections)
         chunks = _chunks(job, collections)
         listing = fingerprint([chunk.key for chunk in chunks])
         old = read_manifest(job.out)
         if old is not None:
             _refuse_other_settings(job, old)
-            if old["listing"] == listing and _is_whole(job.out, old):
+            as_asked = (listing, job.settings.shard_megabytes)
+            found = (old["listing"], old["shard_megabytes"])
+            if found == as_asked and _is_whole(job.out, old):
                 shutil.rmtree(job.out / _PARTS, ignore_errors=True)
                 console.print(f"{job.out} is prepared already: data {old['hash']}")
                 return 0
@@ -144,8 +85,9 @@ def prepare(job: Preparation) -> int:
         _write_shards(job, plans)
         manifest = build_manifest(
             sources=[config.dump(source) for source in job.sources],
-            settings=_results_of(job),
+            settings=results_of(job),
             listing=listing,
+            shard_megabytes=job.settings.shard_megabytes,
             assignment=assignment,
             looked=looked,
             plans=plans,
@@ -156,37 +98,17 @@ def prepare(job: Preparation) -> int:
         _clear(job.out, manifest)
         _print_result(console, job.out, manifest, time.monotonic() - started)
         return 0
+    except WorkersFailed as error:
+        print(f"{error}\nwhat was done stays; the same command goes on with it", file=sys.stderr)
+        return 1
     finally:
         _shut_down()
         lock.close()
 
 
-def _check_wanted(settings: Settings, collections: Sequence[Collection]) -> None:
-    """Find out before anything starts whether wanted classes can be told at all."""
-    if not settings.wanted:
-        return
-    seen = make_detections(settings.detections)
-    if isinstance(seen, MaskRCNNDetector):
-        check_wanted(settings.wanted, seen.labels, "Mask R-CNN")
-        return
-    if seen is not None:
-        known = {one.label for instances in seen.values() for one in instances}
-        check_wanted(settings.wanted, known, str(settings.detections))
-        return
-    for found in collections:
-        marked = [found.instances(index) for index in range(len(found))]
-        if None in marked:
-            raise ConfigError(
-                f"wanted: nobody says what is in the pictures of {found.place}; set "
-                f"detections={MASK_RCNN}, or detections= a JSON-lines file"
-            )
-        known = {one.label for instances in marked for one in instances or ()}
-        check_wanted(settings.wanted, known, found.place)
-
-
 def _chunks(job: Preparation, collections: Sequence[Collection]) -> list[Chunk]:
     """Cut the sources' pictures into pieces of work, each under a name that stands for it."""
-    rules = config.dump(job.settings)
+    rules = results_of(job)
     chunks: list[Chunk] = []
     for number, collection in enumerate(collections):
         for start in range(0, len(collection), CHUNK):
@@ -197,15 +119,8 @@ def _chunks(job: Preparation, collections: Sequence[Collection]) -> list[Chunk]:
     return chunks
 
 
-def _results_of(job: Preparation) -> dict[str, Any]:
-    """Return the settings that change what is prepared, not how it is stored."""
-    settings = config.dump(job.settings)
-    del settings["shard_megabytes"]
-    return settings
-
-
 def _refuse_other_settings(job: Preparation, old: Mapping[str, Any]) -> None:
-    for key, value in _results_of(job).items():
+    for key, value in results_of(job).items():
         if old["settings"].get(key) != value:
             raise ConfigError(
                 f"--out: {job.out} was prepared with {key}={old['settings'].get(key)}, found "
@@ -241,8 +156,11 @@ def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[L
         with _progress(console) as progress:
             task = progress.add_task("looking", total=sum(len(chunk.names) for chunk in chunks))
             progress.update(task, completed=done)
-            for row in data.iter_rows():
-                progress.advance(task, row["looked"])
+            try:
+                for row in data.iter_rows():
+                    progress.advance(task, row["looked"])
+            except ray.exceptions.RayError as error:
+                raise WorkersFailed(str(error).strip().splitlines()[-1]) from error
     return [one for chunk in chunks for one in read_part(parts, chunk.key)]
 
 

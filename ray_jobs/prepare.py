@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         from colorization.config import ConfigError, parse, parse_overrides
-        from preparation import Preparation, Settings, prepare, print_settings, read_source
+        from preparation import prepare
+        from preparation_settings import Preparation, Settings, print_settings, read_source
 
         words = [word for word in options.words if _is_setting(word)]
         settings = parse(Settings, parse_overrides(words))

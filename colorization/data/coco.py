@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,11 @@ class CocoCollection(FileCollection):
     def __init__(self, place: str, root: Path, found: dict[str, list[Instance]]) -> None:
         super().__init__(place, root, list(found))
         self._instances = list(found.values())
+
+    def version(self, index: int) -> str:
+        """Return the file's size and time of change, and what is marked in it."""
+        marked = blake2b(repr(self._instances[index]).encode(), digest_size=8)
+        return f"{super().version(index)} {marked.hexdigest()}"
 
     def instances(self, index: int) -> list[Instance]:
         """Return the things that are marked in a picture."""

@@ -39,6 +39,7 @@ def build_manifest(
     sources: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
     listing: str,
+    shard_megabytes: int,
     assignment: Assignment,
     looked: Sequence[Looked],
     plans: Sequence[ShardPlan],
@@ -85,6 +86,7 @@ def build_manifest(
         "settings": dict(settings),
         "sources": [dict(source) for source in sources],
         "listing": listing,
+        "shard_megabytes": shard_megabytes,
         "shards": [
             {
                 "file": plan.file,

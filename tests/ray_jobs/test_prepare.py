@@ -176,6 +176,13 @@ def test_other_settings_in_the_same_folder_are_refused(
         (["photos", "--out", "x", "split=0.5/0.1/0.1"], "split"),
         (["{name: sample}", "--out", "x"], "sample"),
         (["{name: foldr, path: y}", "--out", "x"], "foldr"),
+        (["{name: folder, path: photos, split: 0.7/0.3}", "--out", "x"], "split=.* beside"),
+        (["photos", "--out", "photos/packed"], "lies within the source"),
+        (["photos", "--out", "photos/empty.jpg"], "is a file"),
+        (["photos", "--out", "x", "detections=seen.jsonl"], "name some"),
+        (["photos", "--out", "x", "wanted=[cat]"], "nobody says what is in"),
+        (["photos", "--out", "x", "wanted=[cat]", "detections=no.jsonl"], "no.jsonl"),
+        (["photos", "--out", "x", "wanted=[cow]", "detections=seen.jsonl"], "'cow', .*cat"),
     ],
 )
 def test_a_wrong_word_is_named_before_anything_starts(
@@ -188,6 +195,8 @@ def test_a_wrong_word_is_named_before_anything_starts(
     import prepare
 
     fill(tmp_path / "photos")
+    line = {"name": "photo 01.png", "instances": [{"label": "cat", "share": 0.5}]}
+    (tmp_path / "seen.jsonl").write_text(json.dumps(line))
     monkeypatch.chdir(tmp_path)
     assert prepare.main(words) == 2
     assert re.search(message, capsys.readouterr().err)
@@ -220,6 +229,30 @@ def test_killed_in_the_middle_and_started_again_it_makes_the_same_set(tmp_path: 
         assert first["hash"] == second["hash"]
         assert first["statistics"] == second["statistics"]
         assert not (one_worker / ".parts").exists()
+
+
+@pytest.mark.slow
+def test_added_pictures_join_and_leave_the_others_where_they_were(tmp_path: Path) -> None:
+    with new_place(tmp_path) as place:
+        photos, out = place.folder / "photos", place.folder / "out"
+        fill(photos)
+        words = ["prepare.py", str(photos), "--out", str(out), *SETTINGS]
+        assert place.run(*words).code == 0
+        before = manifest_of(out)
+        for number, rgb in enumerate(crops(60)[40:]):
+            Image.fromarray(rgb).save(photos / f"added {number:02}.png")
+        again = place.run(*words)
+        assert again.code == 0, again.output
+        after = manifest_of(out)
+        split = {p["name"]: p["split"] for p in after["pictures"]}
+        assert after["counts"]["found"] == 68
+        assert after["hash"] != before["hash"]
+        moved = {move["name"] for move in after["moved"]}
+        for picture in before["pictures"]:
+            stays = split[picture["name"]] == picture["split"]
+            assert stays or f"0/{picture['name']}" in moved
+        shards = {shard["file"] for shard in after["shards"]}
+        assert {path.name for path in out.glob("*.npy")} == shards
 
 
 @pytest.mark.slow
