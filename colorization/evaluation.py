@@ -85,7 +85,7 @@ class Evaluation:
             while at in chosen:
                 at = (at + 1) % len(pictures)
             try:
-                chosen[at] = torch.from_numpy(scoring_crop(pictures.picture(at), size))
+                chosen[at] = torch.tensor(scoring_crop(pictures.picture(at), size))
             except UnreadablePicture:
                 continue
         if not chosen:

@@ -28,7 +28,7 @@ def with_pictures(data: Mapping[str, Any], arrays: Path, crops: int, scoring_cro
                 changes |= {f"{place}.crops": crops, f"{place}.scoring_crops": scoring_crops}
             case "arrays":
                 # So many for each that no split of few pictures comes out empty.
-                changes |= {f"{place}.validation": 0.3, f"{place}.test": 0.3}
+                changes[f"{place}.split"] = "0.4/0.3/0.3"
                 changes[f"{place}.path"] = str(arrays)
     return override(data, changes)
 
