@@ -91,6 +91,15 @@ def load(path: Path, device: torch.device | str = "cpu") -> State:
         raise CheckpointError(f"cannot load the checkpoint {file}: {error}") from error
 
 
+def trained_on(state: State) -> dict[str, str]:
+    """Return the fingerprints of the pictures that a state was trained on.
+
+    Those of the run stand under "", those of stages that have their own under the stage's name;
+    there are none in a state that was saved before they were noted.
+    """
+    return state.get("data", {})
+
+
 def write_experiment(run: Path, experiment: Experiment) -> None:
     """Write a run's experiment beside its checkpoints; refuse a directory of another experiment.
 

@@ -81,6 +81,8 @@ def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
     from colorization.evaluation import Evaluation
 
     sets = open_data(experiment.data)
+    if ranks.first:
+        _warn_of_other_data(run, sets.fingerprint, split)
     pictures = sets.test if split == "test" else sets.validation
     evaluation = Evaluation(experiment, pictures, ranks, perceptual=True)
     gray = evaluation.leave_gray()
@@ -142,6 +144,18 @@ def show(recipe_or_file: str, settings: Sequence[str]) -> int:
     for line in capture.get().splitlines():
         console.print(Text.from_ansi(f"# {line}".rstrip()))
     return 0
+
+
+def _warn_of_other_data(run: Path, found: str, split: str) -> None:
+    from colorization.export import trained_on
+
+    trained = trained_on(run).get("", found)
+    if trained != found:
+        text = (
+            f"warning: this data has the hash {found}, {run} was trained on {trained}: "
+            f"{split} pictures may be among those it was trained on"
+        )
+        console.print(Text(text, style="yellow"))
 
 
 def _load(run: Path, device: torch.device) -> tuple["Colorizer", Experiment]:

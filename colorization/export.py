@@ -23,7 +23,7 @@ def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Colorizer, 
 
     Raises ConfigError for a directory without a run or a checkpoint, CheckpointError for damage.
     """
-    experiment, stage, weights = _best(run)
+    experiment, stage, weights, _ = _best(run)
     return _load(experiment, stage, weights, run).to(device), experiment
 
 
@@ -36,13 +36,13 @@ def export(run: Path, out: Path) -> Path:
 
     Raises ConfigError and CheckpointError as `load_run` does.
     """
-    experiment, stage, weights = _best(run)
+    experiment, stage, weights, data = _best(run)
     model = _load(experiment, stage, weights, run)
     unused = tuple(f"{part}." for part in model.training_only)
     kept = {key: value for key, value in weights.items() if not key.startswith(unused)}
     out.mkdir(parents=True, exist_ok=True)
     (out / EXPERIMENT).write_text(to_yaml(dump(experiment)), encoding="utf-8")
-    torch.save({"stage": stage, "weights": kept}, out / WEIGHTS)
+    torch.save({"stage": stage, "weights": kept, "data": data}, out / WEIGHTS)
     return out
 
 
@@ -56,22 +56,40 @@ def load_exported(folder: Path, device: torch.device | str = "cpu") -> tuple[Col
     if not file.exists():
         raise ConfigError(f"{folder} holds no exported model: it has no {WEIGHTS}")
     experiment = parse(Experiment, read_yaml(folder / EXPERIMENT), str(folder / EXPERIMENT))
+    state = _read(file)
+    model = _load(experiment, state["stage"], state["weights"], file, slim=True)
+    return model.to(device), experiment
+
+
+def trained_on(folder: Path) -> dict[str, str]:
+    """Return what `checkpoint.trained_on` does of a run's best checkpoint or of an export.
+
+    Raises ConfigError for a directory without a checkpoint, CheckpointError for damage.
+    """
+    exported = folder / WEIGHTS
+    state = _read(exported) if exported.exists() else checkpoint.load(checkpoint.best(folder))
+    return checkpoint.trained_on(state)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        stage, weights = state["stage"], state["weights"]
+        return {"stage": state["stage"], "weights": state["weights"], **state}
     # torch.load raises whatever the damage leads to.
     except Exception as error:
         raise CheckpointError(f"cannot load the exported model {file}: {error}") from error
-    return _load(experiment, stage, weights, file, slim=True).to(device), experiment
 
 
-def _best(run: Path) -> tuple[Experiment, str, dict[str, Any]]:
-    """Read a run's experiment, the stage its best checkpoint was saved in, and the weights."""
+def _best(run: Path) -> tuple[Experiment, str, dict[str, Any], dict[str, str]]:
+    """Read a run's experiment, the stage its best checkpoint was saved in, the weights, and what
+    they were trained on."""
     experiment = checkpoint.read_run(run)
     state = checkpoint.load(checkpoint.best(run))
     averages = state["averages"]["averages"] if state["averages"] else {}
     # Keys of averaged weights are "player.key", which is what they are in the model's own state.
-    return experiment, _stage(experiment, state["position"]), {**state["model"], **averages}
+    weights = {**state["model"], **averages}
+    stage = _stage(experiment, state["position"])
+    return experiment, stage, weights, checkpoint.trained_on(state)
 
 
 def _stage(experiment: Experiment, position: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,7 @@ def check_header(data: bytes, name: str) -> None:
 
 def read_file(path: Path, name: str) -> bytes:
     """Read a picture's file; raises UnreadablePicture."""
+    check_regular(path, name)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -149,6 +151,16 @@ def read_file(path: Path, name: str) -> bytes:
         raise UnreadablePicture(f"{name}: found a folder, needed is one picture") from None
     except OSError as error:
         raise UnreadablePicture(f"{name}: cannot be opened: {error.strerror}") from error
+
+
+def check_regular(path: Path, name: str) -> None:
+    """Raise UnreadablePicture for pipes and devices, whose reading might never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # opening it says why
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnreadablePicture(f"{name}: found a pipe or a device, needed is a file")
 
 
 def to_uint8(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from colorization import checkpoint
-from colorization.config import dump
-from colorization.data import open_data
+from colorization.config import ConfigError, dump
+from colorization.data import PictureSets, open_data
 from colorization.data.in_memory import TrainingSets
 from colorization.distributed import Ranks, barrier, current_ranks
 from colorization.evaluation import Evaluation, grid_path
@@ -75,7 +75,8 @@ def fit(
     the stage, the epoch and the rank alone. A resumed run reports its last epoch once more, for who
     was to hear of it may have died before.
 
-    Raises ConfigError for settings that cannot work, Diverged for losses that are not finite.
+    Raises ConfigError for settings that cannot work and where the pictures are others than those
+    that a resumed run was trained on, Diverged for losses that are not finite.
     """
     ranks = current_ranks(device)
     check(experiment)
@@ -87,11 +88,14 @@ def fit(
     if ranks.first:
         for name in sets.unreadable:
             log.warning("left out: %s", name)
+    newest = checkpoint.latest(run)
+    state = checkpoint.load(newest, ranks.device) if newest else None
+    data = _fingerprints(sets, stage_sets)
+    if state:
+        _refuse_other_data(run, state, data)
     validation = Evaluation(
         experiment, sets.validation, ranks, perceptual=experiment.train.perceptual
     )
-    newest = checkpoint.latest(run)
-    state = checkpoint.load(newest, ranks.device) if newest else None
     position = Position(**state["position"]) if state else Position()
     gray = state["gray"] if state else validation.leave_gray()
     if ranks.first:
@@ -144,6 +148,7 @@ def fit(
                 position.stage, position.stage_epoch = position.stage + 1, 0
             state = {
                 "experiment": dump(experiment),
+                "data": data,
                 "epoch": position.epoch,
                 "best_epoch": position.best_epoch,
                 "position": vars(position).copy(),
@@ -208,6 +213,23 @@ def _last_report(
 
 def _is_over(experiment: Experiment, position: Position) -> bool:
     return not any(map(has_length, [*experiment.train.stages.values()][position.stage :]))
+
+
+def _fingerprints(sets: PictureSets, stage_sets: Mapping[str, PictureSets]) -> dict[str, str]:
+    """Return what stands for the run's pictures, under "", and for those of stages by name."""
+    return {name: opened.fingerprint for name, opened in {"": sets, **stage_sets}.items()}
+
+
+def _refuse_other_data(run: Path, state: checkpoint.State, data: Mapping[str, str]) -> None:
+    """Raise ConfigError where the pictures are not those that a checkpoint was trained on."""
+    before = checkpoint.trained_on(state)
+    for name, found in data.items():
+        if (trained := before.get(name, found)) != found:
+            whose = f"train.stages.{name}.change: its data" if name else "data.source: the data"
+            raise ConfigError(
+                f"{whose} has the hash {found}, {run} was trained on {trained}: pictures changed, "
+                "or their split; bring the earlier ones back, or train in another run directory"
+            )
 
 
 def _write_best(run: Path, epoch: int | None) -> None:

@@ -50,8 +50,11 @@ class Curator:
         rules: CurationRules,
         detections: str | None,
         parts: Path,
+        session: str,
     ) -> None:
+        """Take what is to be looked at and where to write; `session` names this run of the job."""
         self._sources, self._rules, self._parts = sources, rules, parts
+        self._session = session
         self._collections: dict[int, Collection] = {}
         seen = make_detections(detections) if rules.wanted else None
         self._detector = seen if isinstance(seen, MaskRCNNDetector) else None
@@ -71,25 +74,25 @@ class Curator:
         found = collection.names[chunk.start : chunk.start + len(chunk.names)]
         if list(found) != list(chunk.names):
             raise RuntimeError(f"{collection.place} changed while it was prepared; start again")
-        log = self._parts / f"{chunk.key}.log"
+        # Deaths in other runs do not count: whoever ends a run ends its workers too.
+        log = self._parts / f"{chunk.key}-{self._session}.log"
         crashed = _crashes(log)
         results: list[tuple[Candidate, np.ndarray | None]] = []
         self._parts.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="ascii") as at:
-            at.write("start\n")
-            for index in range(chunk.start, chunk.start + len(chunk.names)):
-                if crashed[index] >= _MOST_CRASHES:
-                    results.append((self._given_up(collection, index, chunk.source), None))
-                    continue
-                at.write(f"{index}\n")
-                at.flush()
-                try:
+        try:
+            with log.open("a", encoding="ascii") as at:
+                at.write("start\n")
+                for index in range(chunk.start, chunk.start + len(chunk.names)):
+                    if crashed[index] >= _MOST_CRASHES:
+                        results.append((self._given_up(collection, index, chunk.source), None))
+                        continue
+                    at.write(f"{index}\n")
+                    at.flush()
                     results.append(self._look_at(collection, index, chunk.source))
-                except Exception:
-                    log.unlink()  # no crash: the error says what it is
-                    raise
-        write_part(self._parts, chunk.key, results, self._rules.encoding)
-        log.unlink()
+                at.write("looked\n")
+            write_part(self._parts, chunk.key, results, self._rules.encoding)
+        finally:  # an error says what it is: only a death leaves the log
+            log.unlink(missing_ok=True)
 
     def _look_at(
         self, collection: Collection, index: int, source: int
@@ -111,4 +114,5 @@ def _crashes(log: Path) -> Counter[int]:
     if not log.exists():
         return Counter()
     attempts = log.read_text(encoding="ascii").split("start\n")[1:]
-    return Counter(int(lines[-1]) for attempt in attempts if (lines := attempt.split()))
+    last = [lines[-1] for attempt in attempts if (lines := attempt.split())]
+    return Counter(int(line) for line in last if line != "looked")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from rich.console import Console
@@ -17,15 +18,16 @@ from cluster import connect, find_running
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data.collection import Collection
-from colorization.data.curation.assignment import Assignment, assign
+from colorization.data.curation.assignment import Assignment, Move, assign
 from colorization.data.curation.candidate import Candidate
 from colorization.data.curation.contact_sheet import MOST_SHOWN, Section, contact_sheet
 from colorization.data.curation.near_duplicates import near_duplicates
 from colorization.data.manifest import build_manifest, read_manifest, write_manifest
-from colorization.data.packed import check_shards
 from colorization.data.packing import (
+    PARTIAL,
     Looked,
     ShardPlan,
+    file_digest,
     fingerprint,
     plan_shards,
     read_part,
@@ -70,10 +72,12 @@ def prepare(job: Preparation) -> int:
             as_asked = (listing, job.settings.shard_megabytes)
             found = (old["listing"], old["shard_megabytes"])
             if found == as_asked and _is_whole(job.out, old):
-                shutil.rmtree(job.out / _PARTS, ignore_errors=True)
+                _clear(job.out, old, old)
                 console.print(f"{job.out} is prepared already: data {old['hash']}")
                 return 0
         looked = _look(job, chunks, console)
+        if old is not None:
+            _compare(job.out, looked, old, console)
         assignment = _assign(job, collections, looked, old)
         if empty := [split for split in SPLITS if split not in assignment.splits]:
             kept = sum(split is not None for split in assignment.splits)
@@ -82,21 +86,25 @@ def prepare(job: Preparation) -> int:
                 f"{empty[0]}; add pictures, or change split, now {job.settings.split}"
             )
         plans = plan_shards(looked, assignment.splits, job.settings.shard_megabytes * 1024**2)
-        _write_shards(job, plans)
+        shards = _write_shards(job, plans)
         manifest = build_manifest(
-            sources=[config.dump(source) for source in job.sources],
+            sources=[
+                {**config.dump(source), "found": f"{len(found)} pictures in {found.place}"}
+                for source, found in zip(job.sources, collections, strict=True)
+            ],
             settings=results_of(job),
             listing=listing,
             shard_megabytes=job.settings.shard_megabytes,
             assignment=assignment,
             looked=looked,
             plans=plans,
-            folder=job.out,
+            shards=shards,
+            old=old,
         )
         _write_contact_sheet(job, collections, assignment, looked)
         write_manifest(job.out, manifest)
-        _clear(job.out, manifest)
-        _print_result(console, job.out, manifest, time.monotonic() - started)
+        _clear(job.out, manifest, old)
+        _print_result(console, job.out, manifest, assignment.moved, time.monotonic() - started)
         return 0
     except WorkersFailed as error:
         print(f"{error}\nwhat was done stays; the same command goes on with it", file=sys.stderr)
@@ -129,11 +137,25 @@ def _refuse_other_settings(job: Preparation, old: Mapping[str, Any]) -> None:
 
 
 def _is_whole(out: Path, manifest: Mapping[str, Any]) -> bool:
-    try:
-        check_shards(out, manifest)
-    except ConfigError:
-        return False
+    """Tell whether all shards are there, to the bit."""
+    for shard in manifest["shards"]:
+        path = out / shard["file"]
+        if not path.exists() or file_digest(path) != shard["blake2b"]:
+            return False
     return True
+
+
+def _compare(out: Path, looked: Sequence[Looked], old: Mapping[str, Any], console: Console) -> None:
+    """Say how many pictures of before are gone; refuse where nothing is left of them."""
+    before = {p["content"] for p in old["pictures"] if p["split"]}
+    gone = before - {one.candidate.content for one in looked}
+    if gone == before:
+        raise ConfigError(
+            f"--out: {out} holds {len(before)} other pictures, none of which is in these sources; "
+            "take another folder"
+        )
+    if gone:
+        console.print(f"{len(gone)} pictures that were kept before are no longer there")
 
 
 def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[Looked]:
@@ -148,7 +170,13 @@ def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[L
             [vars(chunk) for chunk in missing], override_num_blocks=len(missing)
         ).map(
             Curator,
-            fn_constructor_args=(job.sources, job.settings, job.settings.detections, parts),
+            fn_constructor_args=(
+                job.sources,
+                job.settings,
+                job.settings.detections,
+                parts,
+                uuid4().hex[:8],
+            ),
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=min(1.0, cpus / workers),
         )
@@ -173,7 +201,8 @@ def _assign(
     candidates = [one.candidate for one in looked]
     alive = [i for i, candidate in enumerate(candidates) if candidate.dropped is None]
     hashes = np.array([candidates[i].perceptual for i in alive], np.uint64)
-    thumbnails = np.array([list(bytes.fromhex(candidates[i].thumbnail)) for i in alive], np.uint8)
+    pixels = bytes.fromhex("".join(candidates[i].thumbnail for i in alive))
+    thumbnails = np.frombuffer(pixels, np.uint8).reshape(len(alive), -1)
     near = np.full(len(candidates), -1)
     near[alive] = near_duplicates(hashes, thumbnails, job.settings.near_bits)
     previous = {p["content"]: p["split"] for p in old["pictures"] if p["split"]} if old else {}
@@ -194,12 +223,11 @@ def _group(job: Preparation, candidate: Candidate) -> str | None:
     return None if group is None else f"{candidate.source} {group}"
 
 
-def _write_shards(job: Preparation, plans: Sequence[ShardPlan]) -> None:
+def _write_shards(job: Preparation, plans: Sequence[ShardPlan]) -> list[dict[str, Any]]:
     """Put the parts together to shards: it is bound by the disk, so that threads are enough."""
     parts = job.out / _PARTS
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for _ in pool.map(lambda plan: write_shard(plan, parts, job.out), plans):
-            pass
+        return list(pool.map(lambda plan: write_shard(plan, parts, job.out), plans))
 
 
 def _write_contact_sheet(
@@ -231,18 +259,26 @@ def _write_contact_sheet(
     replace_file(job.out / CONTACT_SHEET, encode_picture(Picture(contact_sheet(sheet)), ".jpg"))
 
 
-def _clear(out: Path, manifest: Mapping[str, Any]) -> None:
-    """Remove the parts, and the shards of an earlier manifest; who reads these keeps them open."""
-    shutil.rmtree(out / _PARTS)
+def _clear(out: Path, manifest: Mapping[str, Any], old: Mapping[str, Any] | None) -> None:
+    """Remove the parts, what a killed run left half written, and shards of an earlier manifest."""
+    shutil.rmtree(out / _PARTS, ignore_errors=True)
+    for path in out.glob(f".*{PARTIAL}"):
+        path.unlink()
     known = {shard["file"] for shard in manifest["shards"]}
-    for path in out.glob("*.npy"):
-        if path.name not in known and path.name.split("-")[0] in SPLITS:
-            path.unlink()
+    for shard in old["shards"] if old else ():
+        if shard["file"] not in known:
+            (out / shard["file"]).unlink(missing_ok=True)
 
 
-def _print_result(console: Console, out: Path, manifest: Mapping[str, Any], seconds: float) -> None:
+def _print_result(
+    console: Console,
+    out: Path,
+    manifest: Mapping[str, Any],
+    moved: Sequence[Move],
+    seconds: float,
+) -> None:
     counts = manifest["counts"]
-    table = Table(title=f"{out}: data {manifest['hash']}", title_justify="left")
+    table = Table()
     table.add_column("pictures")
     table.add_column("", justify="right")
     table.add_row("found", str(counts["found"]))
@@ -257,6 +293,7 @@ def _print_result(console: Console, out: Path, manifest: Mapping[str, Any], seco
         )
     size = sum(shard["file_bytes"] for shard in manifest["shards"]) / 1e9
     console.print(f"{len(manifest['shards'])} shards, {size:.2f} GB, {seconds:.0f} s")
+    console.print(f"data {manifest['hash']} in {out}", soft_wrap=True)
     console.print(f"look at {out / CONTACT_SHEET}", soft_wrap=True)
     console.print(f"train on it: data.source.name=packed data.source.path={out}", soft_wrap=True)
 

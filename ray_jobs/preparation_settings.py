@@ -1,5 +1,6 @@
 """What is asked of a preparation, and what of it cannot work."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -62,7 +63,7 @@ def read_source(word: str, licence: str) -> CollectedSource:
     """
     if word.lstrip().startswith("{"):
         data = config.parse_overrides([f"source={word}"])["source"]
-    elif Path(word).is_file():
+    elif Path(word).expanduser().is_file():
         data = {"name": "archive", "path": word, "licence": licence}
     else:
         data = {"name": "folder", "path": word, "licence": licence}
@@ -99,7 +100,7 @@ def check_place(job: Preparation) -> None:
             raise ConfigError(f"--out: {job.out} lies within the source {place}; take another one")
     try:
         job.out.mkdir(parents=True, exist_ok=True)
-        (job.out / "lock").touch()
+        (job.out / "lock").open("a").close()
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {job.out}: {error.strerror}") from error
 
@@ -113,6 +114,12 @@ def check_classes(settings: Settings, collections: Sequence[Collection]) -> None
         check_wanted(settings.wanted, seen.labels, "Mask R-CNN")
         return
     if seen is not None:
+        names = Counter(name for found in collections for name in found.names)
+        if twice := [name for name in seen if names[name] > 1]:
+            raise ConfigError(
+                f"detections: {settings.detections} names {twice[0]!r}, which several sources "
+                "have: prepare from one folder around them"
+            )
         known = {one.label for instances in seen.values() for one in instances}
         check_wanted(settings.wanted, known, str(settings.detections))
         return

@@ -46,7 +46,7 @@ def test_an_exported_model_scores_what_the_best_epoch_of_its_run_did(tiny, tmp_p
         evaluation = Evaluation(loaded, open_data(loaded.data).validation, current_ranks("cpu"))
         scores = evaluation.scores(model, evaluation.leave_gray())
         for name in ("ab_mae", "ab_jsd", "psnr", "against_gray"):
-            # Weights lie in memory otherwise than in training: one pixel may round to another level.
+            # Weights lie in memory otherwise than in training: a pixel may round to another level.
             assert scores[name] == pytest.approx(best[name], abs=1e-4)
 
 
@@ -54,7 +54,7 @@ def test_an_export_holds_no_optimizer_and_no_discriminator(tiny, tmp_path):
     train(tiny("train.ema=0.9"), tmp_path / "run")
     folder = export(tmp_path / "run", tmp_path / "exported")
     state = torch.load(folder / "weights.pt", weights_only=True)
-    assert sorted(state) == ["stage", "weights"]
+    assert sorted(state) == ["data", "stage", "weights"]
     assert {key.split(".")[0] for key in state["weights"]} == {"generator"}
     model, _ = load_exported(folder)
     assert [name for name, _ in model.named_children()] == ["generator"]

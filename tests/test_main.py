@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from colorization import checkpoint
 from colorization.__main__ import main
 from colorization.config import dump, to_yaml
 from colorization.experiment import Experiment
+from colorization.export import export
 from colorization.training import Report, fit, read_history
 from tiny_experiment import TINY
+from written_pictures import write_pictures
 
 Make = Callable[..., Experiment]
 Out = pytest.CaptureFixture[str]
@@ -137,6 +140,30 @@ def test_a_directory_without_a_checkpoint_is_refused(
 ) -> None:
     checkpoint.write_experiment(tmp_path, tiny())
     assert "holds no checkpoint" in fault([words[0], tmp_path, *words[1:]], capsys)
+
+
+def test_evaluate_warns_in_a_line_where_the_data_is_not_what_was_trained_on(
+    tmp_path: Path, capsys: Out
+) -> None:
+    write_pictures(tmp_path / "photos", 40)
+    settings = yaml.safe_load(TINY)
+    settings["data"]["source"] = {"name": "folder", "path": str(tmp_path / "photos")}
+    settings["train"]["stages"] = {"l1": {"turns": "l1", "epochs": 1}}
+    file = tmp_path / "photos.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    run = tmp_path / "run"
+    assert main(["train", str(file), "--run-dir", str(run)]) == 0
+    folders = [run, export(run, tmp_path / "exported")]
+    for changed in (False, True):
+        if changed:
+            write_pictures(tmp_path / "photos", 1, seed=1)
+        for folder in folders:
+            capsys.readouterr()
+            assert main(["evaluate", str(folder), "--split", "test"]) == 0
+            lines = capsys.readouterr().out.splitlines()
+            warnings = [line for line in lines if line.startswith("warning: ")]
+            assert len(warnings) == changed
+            assert not changed or f"{folder} was trained on" in warnings[0]
 
 
 def test_a_place_that_cannot_be_written_is_named(file: Path, capsys: Out) -> None:

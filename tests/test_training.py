@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from colorization import checkpoint
-from colorization.config import dump, to_yaml
+from colorization.config import ConfigError, dump, to_yaml
 from colorization.distributed import current_ranks
 from colorization.experiment import Experiment, build_model
 from colorization.loss_log import Diverged
@@ -21,6 +21,7 @@ from colorization.stage import autocast
 from colorization.training import Report, fit, read_history
 from rank_pool import Fitted
 from rank_pool import fit as watched_fit
+from written_pictures import write_pictures
 
 Make = Callable[..., Experiment]
 
@@ -92,6 +93,48 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     torch.manual_seed(99)  # whatever was drawn before
     fit(experiment, tmp_path / "resumed")
     assert_same_run(tmp_path / "resumed", tmp_path / "straight")
+
+
+@pytest.mark.parametrize("whose", ["data.source", "train.stages.adversarial.change"])
+def test_a_resumed_run_refuses_other_pictures_than_it_was_trained_on(
+    whose: str, tiny: Make, tmp_path: Path
+) -> None:
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    write_pictures(photos, 40)
+    source = {"name": "folder", "path": str(photos)}
+    own = whose != "data.source"
+    stages = {
+        "head_start": {"turns": "l1", "epochs": 1},
+        "adversarial": {
+            "turns": "adversarial",
+            "epochs": 1,
+            "change": {"data.source": source} if own else {},
+        },
+    }
+    words = () if own else (f"data.source={{name: folder, path: {photos}}}",)
+    experiment = tiny(*words, stages=stages)
+    watched_fit(experiment, run, stop_after=1)
+    added = write_pictures(photos, 1, seed=1)
+    before = (run / "metrics.jsonl").read_bytes()
+    hashed = r"[0-9a-f]+"
+    message = rf"^{whose}: .* hash {hashed}, {run} was trained on {hashed}: .*another run directory"
+    with pytest.raises(ConfigError, match=message):
+        fit(experiment, run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    added[0].unlink()
+    assert fit(experiment, run).epochs == 2
+
+
+def test_a_checkpoint_that_does_not_know_its_pictures_is_taken_as_it_is(
+    tiny: Make, tmp_path: Path
+) -> None:
+    watched_fit(tiny(), tmp_path, stop_after=1)
+    newest = checkpoint.latest(tmp_path)
+    assert newest
+    state = checkpoint.load(newest)
+    assert state.pop("data").keys() == {""}
+    torch.save(state, newest / "state.pt")
+    assert fit(tiny(), tmp_path).epochs == 3
 
 
 KILLED = """

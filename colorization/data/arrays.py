@@ -10,7 +10,7 @@ from numpy.lib.format import open_memmap
 from pydantic import Field
 
 from colorization.config import ConfigError
-from colorization.data.collection import CollectedSource, Collection
+from colorization.data.collection import CollectedSource, Collection, file_version
 from colorization.data.folder import AbsolutePath
 
 _LIGHTNESS = "gray_scale.npy"
@@ -76,9 +76,10 @@ class ArrayCollection(Collection):
         return cv2.cvtColor(self._lab(index), cv2.COLOR_LAB2RGB)
 
     def version(self, index: int) -> str:
-        """Return the time of change of the array of lightness."""
+        """Return the versions of all arrays: a picture's colors lie where those before it end."""
         del index
-        return str(Path(self.lightness.filename or "").stat().st_mtime_ns)
+        arrays = (self.lightness, *self.colors)
+        return " ".join(file_version(Path(array.filename or "")) for array in arrays)
 
     def _lab(self, index: int) -> np.ndarray:
         offset = index
@@ -96,7 +97,8 @@ def _read(path: Path, dimensions: int) -> np.memmap:
         raise ConfigError(
             f"data.source.path: no file {path}; {_LIGHTNESS} and {_COLOR.format(1)}, ... are needed"
         ) from None
-    except (OSError, ValueError) as error:
+    # NumPy raises whatever the damage of a header leads to, its tokenizer's errors among it.
+    except Exception as error:
         raise ConfigError(f"data.source.path: cannot read {path}: {error}") from error
     if array.ndim != dimensions or array.dtype != np.uint8 or not array.size:
         raise ConfigError(

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
 import numpy as np
@@ -67,10 +68,10 @@ class Collection(ABC):
     def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         """Decode a picture as `PictureSet.picture` does; raises UnreadablePicture."""
 
+    @abstractmethod
     def version(self, index: int) -> str:
-        """Return what changes when a picture's content does, without reading it: size, time."""
-        del index
-        return ""
+        """Return what changes when a picture's content does, without reading it: size and time of
+        change of every file that it is made of."""
 
     def digest(self, index: int) -> bytes:
         """Return `digest_of` a picture's content; raises UnreadablePicture where a look at its
@@ -104,6 +105,15 @@ class EncodedCollection(Collection):
         except UnreadablePicture:
             check_header(self.content(index), self.names[index])  # some headers stand at the end
         return content_digest(start, end, length)
+
+
+def file_version(path: Path) -> str:
+    """Return a file's size and time of change; of one that cannot be reached why."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def ends_of(file: BinaryIO, start: int, length: int) -> tuple[bytes, bytes, int]:

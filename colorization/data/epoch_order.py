@@ -51,7 +51,7 @@ class Streamed:
     """
 
     def __init__(self, blocks: Sequence[range], batch_size: int) -> None:
-        """Prepare for blocks that are not empty."""
+        """Prepare for blocks that are not empty; a batch may hold as many pictures as they do."""
         self._blocks, self._batch_size = blocks, batch_size
         lengths = sorted(map(len, blocks))
         self.lanes = _lanes(lengths, batch_size)
@@ -84,11 +84,14 @@ def order_of(pictures: PictureSet, batch_size: int) -> Shuffled | Streamed:
 
 
 def _lanes(lengths: Sequence[int], batch_size: int) -> int:
-    """Return the most lanes that share the batch equally, have blocks enough, and lose little."""
+    """Return the most lanes that share the batch equally, have blocks enough, and lose little.
+
+    With one lane there is a step wherever the pictures fill a batch; more lanes keep it.
+    """
     for lanes in range(min(batch_size, len(lengths) // _LEAST_BLOCKS), 1, -1):
         # Blocks of one length always keep so much of an epoch; others are dealt to fewer lanes.
-        kept = _shortest(lengths, lanes) * lanes / sum(lengths)
-        if batch_size % lanes == 0 and kept >= 7 / 8:
+        kept = _shortest(lengths, lanes) * lanes
+        if batch_size % lanes == 0 and kept >= max(batch_size, sum(lengths) * 7 / 8):
             return lanes
     return 1
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from colorization.config import ConfigError
-from colorization.data.collection import CollectedSource, EncodedCollection, ends_of
+from colorization.data.collection import CollectedSource, EncodedCollection, ends_of, file_version
 from colorization.data.splits import Split
-from colorization.pictures import PICTURE_SUFFIXES, UnreadablePicture, read_file
+from colorization.pictures import PICTURE_SUFFIXES, UnreadablePicture, check_regular, read_file
 
 _SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
@@ -117,16 +117,13 @@ class FileCollection(EncodedCollection):
         return read_file(self.path(index), str(self.path(index)))
 
     def version(self, index: int) -> str:
-        """Return the file's size and time of change; of a missing one that it is."""
-        try:
-            status = self.path(index).stat()
-        except FileNotFoundError:
-            return "missing"
-        return f"{status.st_size} {status.st_mtime_ns}"
+        """Return the file's size and time of change; of one that cannot be reached why."""
+        return file_version(self.path(index))
 
     def ends(self, index: int) -> tuple[bytes, bytes, int]:
         """Read the two ends of a file only; raises UnreadablePicture."""
         path = self.path(index)
+        check_regular(path, str(path))
         try:
             with path.open("rb") as file:
                 return ends_of(file, 0, file.seek(0, os.SEEK_END))

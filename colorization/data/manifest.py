@@ -16,6 +16,8 @@ from colorization.data.packing import Looked, ShardPlan, fingerprint
 from colorization.data.splits import SPLITS, Split
 from colorization.pictures import replace_file
 
+_NEEDED = ("hash", "settings", "listing", "shard_megabytes", "shards", "moved", "pictures")
+
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Read a folder's manifest, None where there is none.
@@ -27,10 +29,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] == FORMAT:
+        missing = [key for key in _NEEDED if key not in manifest]
+        if manifest["format"] == FORMAT and not missing:
             return manifest
     except (ValueError, TypeError, KeyError):
         raise ConfigError(f"--out: {path} is no manifest of packed pictures") from None
+    if missing:
+        raise ConfigError(f"--out: {path} lacks {', '.join(missing)}; take another folder")
     raise ConfigError(f"--out: {path} has the format {manifest['format']!r}, not {FORMAT!r}")
 
 
@@ -43,13 +48,14 @@ def build_manifest(
     assignment: Assignment,
     looked: Sequence[Looked],
     plans: Sequence[ShardPlan],
-    folder: Path,
+    shards: Sequence[Mapping[str, Any]],
+    old: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Put together what is known of a set whose shards lie in `folder`.
+    """Put together what is known of a set; `old` is the manifest that it takes the place of.
 
     `listing` stands for the sources' files, to see whether they changed. The hash depends on
-    settings, names, contents, splits and reasons, and on nothing of the machine, the time or the
-    order in which pictures were looked at.
+    settings, the order of the sources, names, contents, packed pixels, splits and reasons, and on
+    nothing of paths, time or the order in which pictures were looked at.
     """
     places: dict[tuple[str, int], tuple[str, int]] = {}
     for plan in plans:
@@ -71,9 +77,8 @@ def build_manifest(
         for candidate, split in zip(assignment.candidates, assignment.splits, strict=True)
         if split == "train"
     ]
-    content = [
-        [p[key] for key in ("source", "name", "content", "split", "dropped")] for p in pictures
-    ]
+    hashed = ("source", "name", "content", "split", "dropped", "pixels")
+    content = [[picture.get(key) for key in hashed] for picture in pictures]
     return {
         "format": FORMAT,
         "hash": fingerprint(FORMAT, settings, content),
@@ -87,16 +92,8 @@ def build_manifest(
         "sources": [dict(source) for source in sources],
         "listing": listing,
         "shard_megabytes": shard_megabytes,
-        "shards": [
-            {
-                "file": plan.file,
-                "split": plan.split,
-                "pictures": len(plan.pieces),
-                "file_bytes": (folder / plan.file).stat().st_size,
-            }
-            for plan in plans
-        ],
-        "moved": [asdict(move) for move in assignment.moved],
+        "shards": [dict(shard) for shard in shards],
+        "moved": [*(old["moved"] if old else ()), *map(asdict, assignment.moved)],
         "pictures": pictures,
     }
 
@@ -104,10 +101,9 @@ def build_manifest(
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest in one step, a line for each picture."""
     head = {key: value for key, value in manifest.items() if key != "pictures"}
-    lines = ",\n".join(json.dumps(p, ensure_ascii=False) for p in manifest["pictures"])
-    text = (
-        json.dumps(head, indent=1, ensure_ascii=False)[:-2] + f',\n "pictures": [\n{lines}\n]}}\n'
-    )
+    # In ASCII: names may hold bytes that are no letters in any encoding.
+    lines = ",\n".join(map(json.dumps, manifest["pictures"]))
+    text = json.dumps(head, indent=1)[:-2] + f',\n "pictures": [\n{lines}\n]}}\n'
     replace_file(folder / MANIFEST, text.encode())
 
 
@@ -155,4 +151,5 @@ def _entry(
         "shard": shard,
         "offset": offset,
         "bytes": looked.piece.length,
+        "pixels": looked.piece.digest,
     }

@@ -15,7 +15,6 @@ was looked at; those kept say in which shard they lie and where. A shard is a on
             rgb = content.reshape(height, width, 3)  # encoding "raw"; else a JPEG's bytes
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -23,17 +22,25 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
+from numpy.lib.format import open_memmap
 from pydantic import AfterValidator, Field
 
 from colorization.config import ConfigError
+from colorization.data.folder import AbsolutePath
+from colorization.data.packed_manifest import (
+    FORMAT,
+    MANIFEST,
+    Encoding,
+    Manifest,
+    damaged,
+    parse_manifest,
+)
 from colorization.data.picture_sets import ColorStatistics, PictureSets, Source
 from colorization.data.shard_store import ShardStore
-from colorization.data.splits import SPLITS
+from colorization.data.splits import SPLITS, Split
 from colorization.pictures import UnreadablePicture
 
-FORMAT = "colorization-packed-1"
-MANIFEST = "manifest.json"
-Encoding = Literal["raw", "jpeg"]
+__all__ = ["FORMAT", "MANIFEST", "Encoding", "PackedSet", "PackedSource", "StreamedSet"]
 
 
 def _absolute(path: str) -> str:
@@ -52,7 +59,7 @@ class PackedSource(Source):
         description="read shard after shard, shuffled within a few: for folders on slow disks; "
         "always so for URLs",
     )
-    cache: str | None = Field(
+    cache: AbsolutePath | None = Field(
         default=None, description="folder that keeps shards of a URL (one of the user's cache)"
     )
     cache_gigabytes: float = Field(
@@ -62,22 +69,13 @@ class PackedSource(Source):
     def open(self, max_unreadable: float) -> PictureSets:
         """Read the manifest; the pictures stay where they are until they are asked for.
 
-        Raises ConfigError where there is no manifest, where it is of another format, or where
-        shards are missing or of another length than it says.
+        Raises ConfigError where there is no manifest, where it is of another format or contradicts
+        itself, or where shards are missing or of another length than it says.
         """
         del max_unreadable  # unreadable pictures were left out when the set was prepared
-        cache = Path(self.cache).expanduser() if self.cache else None
+        cache = Path(self.cache) if self.cache else None
         store = ShardStore(self.path, cache, self.cache_gigabytes)
-        try:
-            manifest = json.loads(store.read_text(MANIFEST))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"data.source.path: {self.path}/{MANIFEST}: {error}") from error
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != FORMAT:
-            raise ConfigError(
-                f"data.source.path: {self.path}/{MANIFEST} has the format {found!r}; {FORMAT!r} is "
-                "needed: prepare the pictures anew with ray_jobs/prepare.py"
-            )
+        manifest = parse_manifest(store.read_text(MANIFEST), f"{self.path}/{MANIFEST}")
         remote = "://" in self.path
         if not remote:
             check_shards(Path(self.path), manifest)
@@ -93,9 +91,10 @@ class PackedSource(Source):
             fingerprint=manifest["hash"],
             measures_generalization=True,
             statistics=ColorStatistics(
-                tuple(statistics["mean"]),
-                tuple(statistics["deviation"]),
+                statistics["mean"],
+                statistics["deviation"],
             ),
+            short_side=manifest["settings"]["size"],
         )
 
 
@@ -115,8 +114,8 @@ def check_shards(folder: Path, manifest: Mapping[str, Any]) -> None:
 class PackedSet:
     """The pictures of one split, at random access."""
 
-    def __init__(self, store: ShardStore, manifest: Mapping[str, Any], split: str) -> None:
-        pictures = [p for p in manifest["pictures"] if p["split"] == split]
+    def __init__(self, store: ShardStore, manifest: Manifest, split: Split) -> None:
+        pictures = [p for p in manifest["pictures"].values() if p["split"] == split]
         shards = [shard for shard in manifest["shards"] if shard["split"] == split]
         numbers = {shard["file"]: number for number, shard in enumerate(shards)}
         pictures.sort(key=lambda p: (numbers[p["shard"]], p["offset"]))
@@ -162,8 +161,25 @@ class PackedSet:
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
             path = self.store.local(*self.files[shard])
-            self._maps[shard] = np.load(path, mmap_mode="r")
+            self._maps[shard] = self._open(path, shard)
         return self._maps[shard]
+
+    def _open(self, path: Path, shard: int) -> np.ndarray:
+        """Map a shard into memory; raises ConfigError where it is no array that long."""
+        places = self._place[self._shard == shard]
+        needed = int((places[:, 0] + places[:, 1]).max())
+        try:
+            found = open_memmap(path, mode="r")  # refuses what np.load would unpickle or unzip
+        # NumPy raises whatever the damage of a header leads to, its tokenizer's errors among it.
+        except Exception as error:
+            raise damaged(str(path), " ".join(str(error).split())) from error
+        if found.dtype != np.uint8 or found.ndim != 1 or len(found) < needed:
+            raise damaged(
+                str(path),
+                f"it holds {found.dtype} of shape {found.shape}; uint8 of {needed} or more in one "
+                "dimension is needed",
+            )
+        return found
 
 
 class StreamedSet(PackedSet):

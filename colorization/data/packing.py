@@ -4,6 +4,7 @@ Every file appears whole or not at all, under a name that stands for what went i
 found when a preparation starts again need not be made again.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -22,14 +23,17 @@ from colorization.data.packed import Encoding
 from colorization.data.splits import SPLITS, Split
 from colorization.pictures import Picture, encode_picture, replace_file
 
+PARTIAL = ".part"  # ends the names of files that are being written
+
 
 @dataclass(frozen=True)
 class Piece:
-    """Where the bytes of a picture lie."""
+    """Where the bytes of a picture lie, and a hash of them in hex."""
 
     file: str
     offset: int
     length: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ def fingerprint(*parts: Any) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def digest_of_all(content: bytes) -> str:
+    """Hash all of some bytes to 16 hex digits."""
+    return blake2b(content, digest_size=8).hexdigest()
+
+
 def encode(rgb: np.ndarray, encoding: Encoding) -> bytes:
     """Return a picture's bytes as a shard holds them."""
     return rgb.tobytes() if encoding == "raw" else encode_picture(Picture(rgb), ".jpg")
@@ -72,7 +81,7 @@ def write_part(
     entries: list[dict[str, Any]] = []
     offset = 0
     for (candidate, rgb), content in zip(looked, contents, strict=True):
-        place = None if rgb is None else [offset, len(content)]
+        place = None if rgb is None else [offset, len(content), digest_of_all(content)]
         entries.append({"candidate": candidate.to_json(), "place": place})
         offset += len(content)
     replace_file(folder / f"{key}.json", json.dumps(entries).encode())
@@ -112,7 +121,7 @@ def plan_shards(
         ]
         chosen.sort(key=lambda one: one[:2])
         for number, some in enumerate(_cut(chosen, shard_bytes)):
-            stamp = fingerprint([(content, piece.length) for content, _, piece in some])
+            stamp = fingerprint([piece.digest for _, _, piece in some])
             pieces = tuple(piece for _, _, piece in some)
             plans.append(ShardPlan(split, f"{split}-{number:05d}-{stamp[:8]}.npy", pieces))
     return plans
@@ -130,13 +139,11 @@ def _cut(
             yield some
 
 
-def write_shard(plan: ShardPlan, parts: Path, folder: Path) -> None:
-    """Write a shard, unless it is there."""
+def write_shard(plan: ShardPlan, parts: Path, folder: Path) -> dict[str, Any]:
+    """Write a shard; return what the manifest says of it."""
     path = folder / plan.file
-    if path.exists():
-        return
     total = sum(piece.length for piece in plan.pieces)
-    partial = path.with_name(f".{uuid4().hex}.part")
+    partial = path.with_name(f".{uuid4().hex}{PARTIAL}")
     try:
         shard = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(total,))
         offset = 0
@@ -149,3 +156,16 @@ def write_shard(plan: ShardPlan, parts: Path, folder: Path) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    return {
+        "file": plan.file,
+        "split": plan.split,
+        "pictures": len(plan.pieces),
+        "file_bytes": path.stat().st_size,
+        "blake2b": file_digest(path),
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Return the blake2b hash of a file in hex, as the command `b2sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

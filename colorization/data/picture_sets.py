@@ -47,6 +47,7 @@ class PictureSets:
     measures_generalization: bool  # False: scores show that the machinery works, no more
     unreadable: list[str] = field(default_factory=list)  # names found at opening, left out
     statistics: ColorStatistics | None = None  # where they were measured already
+    short_side: int | None = None  # pixels that larger pictures were shrunk to, where they were
 
 
 class Source(Config, ABC):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from colorization.config import ConfigError
-from colorization.data.collection import Collection
+from colorization.data.collection import Collection, file_version
 from colorization.data.splits import Split
 
 
@@ -61,9 +61,17 @@ class PlanesCollection(Collection):
         order = (2, 1, 0) if self._by_columns else (1, 2, 0)
         return np.ascontiguousarray(self._stored(index).transpose(order))
 
+    def version(self, index: int) -> str:
+        """Return the version of the file that the picture lies in."""
+        _, files, *_ = self._made_of
+        return file_version(files[self._file(index)].path)
+
     def _stored(self, index: int) -> np.ndarray:
-        file = int(np.searchsorted(self._first, index, side="right")) - 1
+        file = self._file(index)
         return self._planes[file][index - self._first[file]]
+
+    def _file(self, index: int) -> int:
+        return int(np.searchsorted(self._first, index, side="right")) - 1
 
 
 def find_files(

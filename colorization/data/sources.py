@@ -1,5 +1,6 @@
 """The sources of pictures and the settings of an experiment's data."""
 
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -80,7 +81,11 @@ class MixtureSource(Source):
                 opened.append(part.source.open(max_unreadable))
             except ConfigError as error:
                 raise ConfigError(f"data.source.sources, entry {number}: {error}") from error
-        return mixed(opened, [part.weight for part in self.sources])
+        short_sides = [sets.short_side for sets in opened if sets.short_side is not None]
+        return replace(
+            mixed(opened, [part.weight for part in self.sources]),
+            short_side=min(short_sides, default=None),
+        )
 
 
 SourceConfig = Annotated[PlainSource | MixtureSource, Field(discriminator="name")]
@@ -121,6 +126,14 @@ def open_data(config: DataConfig) -> PictureSets:
     """Open the training, validation and test pictures of a source.
 
     Raises ConfigError where there are no pictures, where a split comes out empty, or where more
-    than `max_unreadable` of the pictures cannot be read.
+    than `max_unreadable` of the pictures cannot be read, or where they were shrunk to a smaller
+    size than is trained on.
     """
-    return config.source.open(config.max_unreadable)
+    sets = config.source.open(config.max_unreadable)
+    if sets.short_side is not None and sets.short_side < config.size:
+        raise ConfigError(
+            f"data.size: found {config.size}; {sets.description} were shrunk to a short side of "
+            f"{sets.short_side} pixels: set data.size={sets.short_side} or less, or prepare them "
+            f"anew with ray_jobs/prepare.py size={config.size}"
+        )
+    return sets

@@ -3,9 +3,9 @@
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from math import isclose
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -40,18 +40,19 @@ def parse_shares(text: str) -> Shares:
     return Shares(*numbers)
 
 
-def _checked(text: str) -> str:
-    parse_shares(text)
-    return text
+def _checked(text: Any) -> str:
+    parse_shares(str(text))  # YAML reads 0.7 as a number
+    return str(text)
 
 
-SharesText = Annotated[str, AfterValidator(_checked)]
+SharesText = Annotated[str, BeforeValidator(_checked)]
 
 
 def content_digest(start: bytes, end: bytes, length: int) -> bytes:
     """Hash a content of `length` bytes by its first and its last PROBE bytes, to 16 bytes.
 
-    Whole files would take minutes for a large set.
+    Whole files would take minutes for a large set. So a change in the middle of a long file alone
+    does not show in it: the hash of a prepared set is of all bytes.
     """
     return blake2b(length.to_bytes(8, "big") + start + end, digest_size=16).digest()
 

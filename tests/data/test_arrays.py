@@ -1,5 +1,6 @@
 """Arrays of 8-bit Lab, made of the sample photographs as OpenCV converts them."""
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_pixels_stay_on_disk_and_are_not_sent_to_loader_processes(folder: Path) 
     assert names(again) == names(train)
     for index in range(len(train)):
         assert np.array_equal(again.picture(index), train.picture(index))
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("file", ["gray_scale.npy", "ab1.npy", "ab3.npy"])
+def test_a_change_of_any_array_changes_the_versions_of_pictures(
+    file: str, grown: bool, folder: Path
+) -> None:
+    found = ArraysSource(path=str(folder)).collect()
+    before = found.version(59)
+    assert found.version(59) == before
+    path, status = folder / file, (folder / file).stat()
+    if grown:
+        path.write_bytes(path.read_bytes() + b"more")
+    later = status.st_mtime_ns + (not grown)
+    os.utime(path, ns=(status.st_atime_ns, later))
+    assert found.version(59) != before
 
 
 def save(folder: Path, file: str, array: np.ndarray, **options: Any) -> None:

@@ -90,6 +90,24 @@ def test_a_streamed_epoch_leaves_out_an_eighth_of_the_pictures_and_a_batch_at_mo
 
 
 @steadily
+@given(block_lists(), st.data(), seeds)
+def test_a_streamed_epoch_has_a_step_wherever_the_pictures_fill_a_batch(
+    blocks: list[range], data: st.DataObject, seed: int
+) -> None:
+    pictures = blocks[-1].stop
+    shared_by = data.draw(st.integers(1, max(1, min(pictures, len(blocks) // 8))))
+    batch_size = pictures // shared_by * shared_by
+    order = Streamed(blocks, batch_size)
+    assert order.steps >= 1
+    assert order.draw(seed, 0).shape == (order.steps, batch_size)
+
+
+def test_a_batch_of_all_pictures_is_streamed_in_one_lane() -> None:
+    blocks = ranges([17] * 12 + [16] * 4)
+    assert Streamed(blocks, 268).steps == 1
+
+
+@steadily
 @given(block_lists(), batch_sizes, seeds)
 def test_no_block_is_read_by_two_lanes_and_each_lane_reads_it_at_a_stretch(
     blocks: list[range], batch_size: int, seed: int

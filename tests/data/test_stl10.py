@@ -1,5 +1,6 @@
 """Files in the layout of STL-10, with a few pictures each."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,22 @@ def test_training_and_unlabeled_pictures_are_split_and_the_official_test_is_left
     sets = Stl10Source(root=str(root), split="0.6/0.2/0.2").open(0.1)
     expected = {f"{name}[{i}]" for name, count in COUNTS.items() for i in range(count)}
     assert all_names(sets) == expected
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_change_of_a_file_changes_the_versions_of_its_pictures_alone(
+    grown: bool, root: Path
+) -> None:
+    found = Stl10Source(root=str(root)).collect()
+    before = [found.version(i) for i in range(len(found))]
+    path = root / "stl10_binary" / "unlabeled_X.bin"
+    status = path.stat()
+    if grown:
+        path.write_bytes(path.read_bytes() + b"more")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + (not grown)))
+    after = [found.version(i) for i in range(len(found))]
+    changed = [old != new for old, new in zip(before, after, strict=True)]
+    assert changed == [False] * 10 + [True] * 40
 
 
 @pytest.mark.parametrize("size", [0, 27647, 50_000])

@@ -48,7 +48,7 @@ def test_a_storage_that_is_a_file_is_refused(tmp_path, capsys):
 
 def test_a_study_belongs_to_one_process_at_a_time(tmp_path):
     held = lock_folder(tmp_path / "study", "give it another --name")
-    with pytest.raises(ConfigError, match="another process works in .*study; give it another"):
+    with pytest.raises(ConfigError, match=r"another process works in .*study; give it another"):
         lock_folder(tmp_path / "study", "give it another --name")
     held.close()
     lock_folder(tmp_path / "study", "give it another --name").close()

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import signal
-import time
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ def fill(folder: Path) -> None:
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").touch()
     (folder / "letter.jpg").write_text("dear all")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    Path(os.fsdecode(bytes(folder / "caf") + b"\xe9.jpg")).write_bytes(b"no picture")
     Image.open(folder / "photo 04.png").save(folder / "again.jpg", quality=90)
 
 
@@ -51,8 +54,18 @@ DROPPED = {
     "truncated.png": "unreadable",
     "empty.jpg": "unreadable",
     "letter.jpg": "unreadable",
+    "circle.jpg": "unreadable",
+    "pipe.jpg": "unreadable",
+    "caf\udce9.jpg": "unreadable",
 }
 SETTINGS = (f"size={SIDE}", "min_width=24", "split=0.6/0.2/0.2")
+
+
+def wait_for(folder: Path, pattern: str, process: "subprocess.Popen[str]") -> None:
+    """Wait until a process that goes on has written such a file."""
+    while not list(folder.glob(pattern)):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.02)
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -91,14 +104,14 @@ def test_what_is_no_good_is_dropped_for_its_reason_and_the_counts_add_up(
     assert all(p["reason"] for p in found.values() if p["dropped"])
     assert "photo 02.png" in found["ящик копия.png"]["reason"]
     counts = manifest["counts"]
-    assert counts["found"] == len(found) == 48
+    assert counts["found"] == len(found) == 51
     kept = counts["train"] + counts["validation"] + counts["test"]
-    assert kept + sum(counts["dropped"].values()) == 48
+    assert kept + sum(counts["dropped"].values()) == 51
     assert counts["dropped"] == {
         "brightness_only": 2,
         "duplicate": 1,
         "too_small": 1,
-        "unreadable": 3,
+        "unreadable": 6,
     }
     assert manifest["sources"][0]["licence"] == "CC0"
 
@@ -128,7 +141,8 @@ def test_the_packed_set_is_read_in_ten_lines_without_our_library(
 def test_a_packed_set_is_a_source_with_the_manifests_hash_and_statistics(
     prepared: Done, out: Path
 ) -> None:
-    sets = open_data(DataConfig.model_validate({"source": {"name": "packed", "path": str(out)}}))
+    source = {"name": "packed", "path": str(out)}
+    sets = open_data(DataConfig.model_validate({"source": source, "size": SIDE}))
     manifest = manifest_of(out)
     assert sets.fingerprint == manifest["hash"]
     ab = np.concatenate(
@@ -156,6 +170,23 @@ def test_a_second_run_changes_nothing(
     assert again.code == 0
     assert "prepared already" in again.output
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.iterdir()} == before
+
+
+def test_damaged_shards_are_made_again_and_files_of_others_stay(
+    prepared: Done, place: Place, photos: Path, out: Path
+) -> None:
+    before = manifest_of(out)
+    shard = out / before["shards"][0]["file"]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:5000] + bytes(4000) + whole[9000:])
+    (out / "train-labels.npy").write_bytes(b"mine")
+    (out / f".{'0' * 32}.part").write_bytes(b"half")
+    again = place.run("prepare.py", str(photos), "--out", str(out), "--licence", "CC0", *SETTINGS)
+    assert again.code == 0, again.output
+    assert shard.read_bytes() == whole
+    assert manifest_of(out)["hash"] == before["hash"]
+    assert (out / "train-labels.npy").read_bytes() == b"mine"
+    assert not list(out.glob("*.part"))
 
 
 def test_other_settings_in_the_same_folder_are_refused(
@@ -216,9 +247,7 @@ def test_killed_in_the_middle_and_started_again_it_makes_the_same_set(tmp_path: 
         one_worker = place.folder / "one"
         words = ["prepare.py", str(photos), "--out", str(one_worker), "--workers", "1"]
         process = place.start(*words)
-        while not list((one_worker / ".parts").glob("*.json")):
-            assert process.poll() is None, process.stdout
-            time.sleep(0.05)
+        wait_for(one_worker / ".parts", "*.json", process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         done = len(list((one_worker / ".parts").glob("*.json")))
@@ -245,7 +274,7 @@ def test_added_pictures_join_and_leave_the_others_where_they_were(tmp_path: Path
         assert again.code == 0, again.output
         after = manifest_of(out)
         split = {p["name"]: p["split"] for p in after["pictures"]}
-        assert after["counts"]["found"] == 68
+        assert after["counts"]["found"] == 71
         assert after["hash"] != before["hash"]
         moved = {move["name"] for move in after["moved"]}
         for picture in before["pictures"]:
@@ -267,14 +296,12 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         process = place.start(
             "prepare.py", str(place.folder / "photos"), "--out", str(out), *SETTINGS
         )
-        while not list((out / ".parts").glob("*.log")):
-            assert process.poll() is None
-            time.sleep(0.02)
+        wait_for(out / ".parts", "*.log", process)
         workers = [pid for pid, title in place.processes().items() if "MapWorker" in title]
         assert workers
         os.kill(workers[0], signal.SIGKILL)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         counts = manifest_of(out)["counts"]
-        assert counts["found"] == 648
+        assert counts["found"] == 651
         assert counts["dropped"]["duplicate"] == 601

@@ -13,7 +13,7 @@ from colorization.color import rgb_to_lab
 from colorization.data.collection import Collection, EncodedCollection, Instance
 from colorization.data.curation.color_content import brightness_only
 from colorization.data.curation.instances import Detector, no_wanted_instance
-from colorization.data.curation.near_duplicates import THUMBNAIL, perceptual_hash, thumbnail_of
+from colorization.data.curation.near_duplicates import perceptual_hash, thumbnail_of
 from colorization.data.curation.rules import CurationRules
 from colorization.data.splits import digest_of
 from colorization.pictures import UnreadablePicture, read_header, read_rgb
@@ -45,12 +45,6 @@ class Candidate:
         """Undo `to_json`, also after JSON has made lists of the tuples."""
         tuples = {k: tuple(data[k]) for k in ("original", "size", "color") if data[k] is not None}
         return cls(**{**data, **tuples})
-
-    def thumbnail_pixels(self) -> np.ndarray:
-        """Return the thumbnail as (192,) uint8, zeros where the picture was dropped."""
-        if not self.thumbnail:
-            return np.zeros(THUMBNAIL**2 * 3, np.uint8)
-        return np.frombuffer(bytes.fromhex(self.thumbnail), np.uint8)
 
 
 def look(

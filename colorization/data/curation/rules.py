@@ -1,9 +1,15 @@
 """The rules by which pictures are kept, shrunk and shared out."""
 
-from pydantic import Field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from colorization.config import Config
 from colorization.data.packed import Encoding
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class CurationRules(Config):
@@ -36,7 +42,7 @@ class CurationRules(Config):
         description="pictures whose 64-bit perceptual hashes differ in at most so many bits, and "
         "which look alike, share a split",
     )
-    wanted: tuple[str, ...] = Field(
+    wanted: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
         default=(), description="keep pictures only in which one of these classes is seen"
     )
     min_share: float = Field(
