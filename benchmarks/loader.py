@@ -7,6 +7,7 @@ processes are watched over several epochs: private memory that goes on growing w
 """
 
 import argparse
+import json
 import multiprocessing
 import shutil
 import statistics
@@ -33,7 +34,8 @@ from colorization.data import DataConfig, PictureSet, SampleSource, TrainingLoad
 from colorization.data.collection import Subset
 from colorization.data.folder import FolderSource
 from colorization.data.in_memory import InMemory
-from colorization.data.packed import Encoding, PackedSet
+from colorization.data.packed import FORMAT, Encoding, PackedSet
+from colorization.data.packed_manifest import parse_manifest
 from colorization.data.packing import encode
 from colorization.data.shard_store import ShardStore
 from colorization.pictures import Picture, read_rgb, write_picture
@@ -111,8 +113,17 @@ def pack(paths: Sequence[Path], folder: Path, encoding: Encoding) -> PictureSet:
     np.save(file, np.frombuffer(b"".join(contents), np.uint8))
     size = file.stat().st_size
     shard = {"file": file.name, "file_bytes": size, "split": "train", "pictures": len(paths)}
-    manifest = {"settings": {"encoding": encoding}, "shards": [shard], "pictures": entries}
-    return PackedSet(ShardStore(str(folder), None, 1), manifest, "train")
+    manifest = {
+        "format": FORMAT,
+        "hash": "benchmark",
+        "counts": {"train": len(paths), "validation": 0, "test": 0},
+        "statistics": {"ab": {"mean": [0, 0], "deviation": [1, 1]}},
+        "settings": {"encoding": encoding, "size": SIZE},
+        "shards": [shard],
+        "pictures": entries,
+    }
+    store = ShardStore(str(folder), None, 1)
+    return PackedSet(store, parse_manifest(json.dumps(manifest), str(folder)), "train")
 
 
 def _write_photographs(photos: Path | None, most: int, folder: Path) -> list[Path]:
