@@ -34,8 +34,8 @@ from colorization.data import DataConfig, PictureSet, SampleSource, TrainingLoad
 from colorization.data.collection import Subset
 from colorization.data.folder import FolderSource
 from colorization.data.in_memory import InMemory
-from colorization.data.packed import FORMAT, Encoding, PackedSet
-from colorization.data.packed_manifest import parse_manifest
+from colorization.data.packed import PackedSet
+from colorization.data.packed_manifest import FORMAT, Encoding, parse_manifest
 from colorization.data.packing import encode
 from colorization.data.shard_store import ShardStore
 from colorization.pictures import Picture, read_rgb, write_picture

@@ -28,7 +28,7 @@ from colorization.data.packing import (
     Looked,
     ShardPlan,
     file_digest,
-    fingerprint,
+    json_digest,
     plan_shards,
     read_part,
     write_shard,
@@ -65,7 +65,7 @@ def prepare(job: Preparation) -> int:
             collections = [source.collect() for source in job.sources]
             check_classes(job.settings, collections)
         chunks = _chunks(job, collections)
-        listing = fingerprint([chunk.key for chunk in chunks])
+        listing = json_digest([chunk.key for chunk in chunks])
         old = read_manifest(job.out)
         if old is not None:
             _refuse_other_settings(job, old)
@@ -122,7 +122,7 @@ def _chunks(job: Preparation, collections: Sequence[Collection]) -> list[Chunk]:
         for start in range(0, len(collection), CHUNK):
             stop = min(start + CHUNK, len(collection))
             versions = [(collection.name(i), collection.version(i)) for i in range(start, stop)]
-            key = fingerprint(rules, number, config.dump(job.sources[number]), versions)
+            key = json_digest(rules, number, config.dump(job.sources[number]), versions)
             chunks.append(Chunk(key, number, start, [name for name, _ in versions]))
     return chunks
 
@@ -286,16 +286,21 @@ def _print_result(
         table.add_row(f"dropped: {reason}", str(number))
     for split in SPLITS:
         table.add_row(f"kept: {split}", str(counts[split]))
+    for source in manifest["sources"]:
+        _say(console, source["found"])
     console.print(table)
-    for move in manifest["moved"]:
-        console.print(
-            f"moved: {move['name']} {move['before']} -> {move['after']}: {move['because']}"
-        )
+    for move in moved:
+        _say(console, f"moved: {move.name} {move.before} -> {move.after}: {move.because}")
     size = sum(shard["file_bytes"] for shard in manifest["shards"]) / 1e9
     console.print(f"{len(manifest['shards'])} shards, {size:.2f} GB, {seconds:.0f} s")
     console.print(f"data {manifest['hash']} in {out}", soft_wrap=True)
     console.print(f"look at {out / CONTACT_SHEET}", soft_wrap=True)
     console.print(f"train on it: data.source.name=packed data.source.path={out}", soft_wrap=True)
+
+
+def _say(console: Console, text: str) -> None:
+    """Print a line with names in it, which may hold brackets and bytes that are no letters."""
+    console.print(text.encode(errors="replace").decode(), markup=False, soft_wrap=True)
 
 
 def _progress(console: Console) -> Progress:

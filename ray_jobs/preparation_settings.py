@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,13 +15,15 @@ from colorization.config import ConfigError
 from colorization.data.collection import CollectedSource, Collection
 from colorization.data.curation.instances import MaskRCNNDetector, check_wanted
 from colorization.data.curation.rules import CurationRules
+from colorization.data.folder import absolute
+from colorization.data.packing import digest_of_all
 from colorization.data.sources import SourceConfig
 from colorization.data.splits import SharesText
 from curator import MASK_RCNN, make_detections
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path in (None, MASK_RCNN) else str(Path(path).expanduser().absolute())
+    return path if path in (None, MASK_RCNN) else absolute(path)
 
 
 class Settings(CurationRules):
@@ -140,5 +141,5 @@ def results_of(job: Preparation) -> dict[str, Any]:
     del settings["shard_megabytes"]
     if settings["detections"] not in (None, MASK_RCNN):  # what it says matters, not where it lies
         content = Path(settings["detections"]).read_bytes()
-        settings["detections"] = f"a file with hash {blake2b(content, digest_size=8).hexdigest()}"
+        settings["detections"] = f"a file with hash {digest_of_all(content)}"
     return settings

@@ -5,12 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from colorization.config import ConfigError
-from colorization.data.collection import CollectedSource
-from colorization.data.folder import AbsolutePath
-from colorization.data.planes import PlaneFile, PlanesCollection, find_files
+from colorization.data.downloaded import DownloadedSource
+from colorization.data.planes import PlaneFile, PlanesCollection
 from colorization.data.splits import Split
 
 _SIDE = 32
@@ -20,27 +17,24 @@ _FILES["test_batch"] = "test"
 _FOLDER = "cifar-10-batches-py"  # as torchvision names it
 
 
-class Cifar10Source(CollectedSource):
+class Cifar10Source(DownloadedSource):
     """CIFAR-10's own files; its test pictures are the test, validation comes out of training."""
 
     name: Literal["cifar10"] = "cifar10"
-    root: AbsolutePath = Field(
-        min_length=1, description="the folder that holds cifar-10-batches-py"
-    )
-    download: bool = Field(default=False, description="fetch the files where they are missing")
 
     def collect(self) -> PlanesCollection:
         """Find the pixels in the six batches, of which nothing is unpickled.
 
         Raises ConfigError where files are missing or hold something else.
         """
-        paths = find_files(self.root, _FOLDER, list(_FILES), self._fetch if self.download else None)
+        paths = self.find_files(_FOLDER, _FILES)
         files = [_pixels(path) for path in paths]
         return PlanesCollection(
             f"CIFAR-10 in {self.root}", files, _SIDE, False, list(_FILES.values())
         )
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
+        """Download the files."""
         from torchvision.datasets import CIFAR10  # takes seconds to import
 
         CIFAR10(self.root, download=True)

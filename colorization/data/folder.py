@@ -20,8 +20,12 @@ _SPLIT_FOLDERS: dict[str, Split] = {
 }
 
 
-# Absolute, so that workers on the cluster, which start elsewhere, mean the same folder.
-AbsolutePath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
+def absolute(path: str) -> str:
+    """Return what workers on the cluster, which start elsewhere, mean the same folder by."""
+    return str(Path(path).expanduser().absolute())
+
+
+AbsolutePath = Annotated[str, AfterValidator(absolute)]
 
 
 class FolderSource(CollectedSource):

@@ -11,8 +11,8 @@ from typing import Any
 from colorization.config import ConfigError
 from colorization.data.curation.assignment import Assignment
 from colorization.data.curation.candidate import Candidate
-from colorization.data.packed import FORMAT, MANIFEST
-from colorization.data.packing import Looked, ShardPlan, fingerprint
+from colorization.data.packed_manifest import FORMAT, MANIFEST
+from colorization.data.packing import Looked, ShardPlan, json_digest
 from colorization.data.splits import SPLITS, Split
 from colorization.pictures import replace_file
 
@@ -81,7 +81,7 @@ def build_manifest(
     content = [[picture.get(key) for key in hashed] for picture in pictures]
     return {
         "format": FORMAT,
-        "hash": fingerprint(FORMAT, settings, content),
+        "hash": json_digest(FORMAT, settings, content),
         "counts": {
             "found": len(pictures),
             **{split: counts[split] for split in SPLITS},

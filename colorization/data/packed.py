@@ -26,9 +26,8 @@ from numpy.lib.format import open_memmap
 from pydantic import AfterValidator, Field
 
 from colorization.config import ConfigError
-from colorization.data.folder import AbsolutePath
+from colorization.data.folder import AbsolutePath, absolute
 from colorization.data.packed_manifest import (
-    FORMAT,
     MANIFEST,
     Encoding,
     Manifest,
@@ -40,18 +39,16 @@ from colorization.data.shard_store import ShardStore
 from colorization.data.splits import SPLITS, Split
 from colorization.pictures import UnreadablePicture
 
-__all__ = ["FORMAT", "MANIFEST", "Encoding", "PackedSet", "PackedSource", "StreamedSet"]
 
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+def _absolute_or_url(path: str) -> str:
+    return path if "://" in path else absolute(path)
 
 
 class PackedSource(Source):
     """A folder that `prepare.py` wrote, or a copy of it below a URL."""
 
     name: Literal["packed"] = "packed"
-    path: Annotated[str, AfterValidator(_absolute)] = Field(
+    path: Annotated[str, AfterValidator(_absolute_or_url)] = Field(
         min_length=1, description="the folder with manifest.json, or its URL, as in s3://bucket/set"
     )
     streamed: bool = Field(

@@ -1,7 +1,7 @@
 """Writing packed shards: parts that were looked at, shards made of them, the manifest.
 
-Every file appears whole or not at all, under a name that stands for what went into it: what is
-found when a preparation starts again need not be made again.
+Every file appears whole or not at all, under a name that stands for what went into it: a part that
+is found when a preparation starts again need not be made again.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from colorization.data.curation.candidate import Candidate
-from colorization.data.packed import Encoding
+from colorization.data.packed_manifest import Encoding
 from colorization.data.splits import SPLITS, Split
 from colorization.pictures import Picture, encode_picture, replace_file
 
@@ -53,10 +53,9 @@ class ShardPlan:
     pieces: tuple[Piece, ...]
 
 
-def fingerprint(*parts: Any) -> str:
+def json_digest(*parts: Any) -> str:
     """Hash what JSON can hold to 16 hex digits."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest_of_all(json.dumps(parts, sort_keys=True).encode())
 
 
 def digest_of_all(content: bytes) -> str:
@@ -121,7 +120,7 @@ def plan_shards(
         ]
         chosen.sort(key=lambda one: one[:2])
         for number, some in enumerate(_cut(chosen, shard_bytes)):
-            stamp = fingerprint([piece.digest for _, _, piece in some])
+            stamp = json_digest([piece.digest for _, _, piece in some])
             pieces = tuple(piece for _, _, piece in some)
             plans.append(ShardPlan(split, f"{split}-{number:05d}-{stamp[:8]}.npy", pieces))
     return plans

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from colorization.config import ConfigError
 from colorization.data.collection import Collection, file_version
 from colorization.data.splits import Split
 
@@ -72,30 +71,3 @@ class PlanesCollection(Collection):
 
     def _file(self, index: int) -> int:
         return int(np.searchsorted(self._first, index, side="right")) - 1
-
-
-def find_files(
-    root: str,
-    folder: str,
-    names: Sequence[str],
-    download: Callable[[], object] | None,
-) -> list[Path]:
-    """Return the files of a known data set below `root`/`folder`, downloading them where they are
-    missing and `download` is given.
-
-    Raises ConfigError that names what is missing, or why it cannot be downloaded.
-    """
-    paths = [Path(root) / folder / name for name in names]
-    if download is not None and not all(path.exists() for path in paths):
-        try:
-            download()
-        except (OSError, RuntimeError, ValueError, ImportError) as error:
-            raise ConfigError(
-                f"data.source.download: cannot download to {root}: {error}"
-            ) from error
-    if missing := [path.name for path in paths if not path.exists()]:
-        raise ConfigError(
-            f"data.source.root: {Path(root) / folder} lacks {', '.join(missing)}; put them there, "
-            "or set data.source.download=true"
-        )
-    return paths

@@ -114,6 +114,7 @@ def test_what_is_no_good_is_dropped_for_its_reason_and_the_counts_add_up(
         "unreadable": 6,
     }
     assert manifest["sources"][0]["licence"] == "CC0"
+    assert "51 pictures in" in prepared.output
 
 
 def test_near_duplicates_share_a_split(prepared: Done, out: Path) -> None:

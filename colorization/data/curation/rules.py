@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from colorization.config import Config
-from colorization.data.packed import Encoding
+from colorization.data.packed_manifest import Encoding
 
 
 def _one_or_several(value: Any) -> Any:
