@@ -66,6 +66,12 @@ def latest(run: Path) -> Path | None:
     return paths[-1] if paths else None
 
 
+def latest_epoch(run: Path) -> int:
+    """Return the epoch of a run's newest checkpoint, 0 where there is none."""
+    newest = latest(run)
+    return _epoch(newest) if newest else 0
+
+
 def best(run: Path) -> Path:
     """Return the checkpoint a run's model is taken from: its best, else its last.
 

@@ -15,6 +15,7 @@ from torch import nn
 from colorization import config
 from colorization.config import Config, ConfigError
 from colorization.data import DataConfig
+from colorization.micro_batches import micro_batch_refusal
 from colorization.models import ModelConfig
 from colorization.models.colorizer import Colorizer
 from colorization.models.pretrained import load_pretrained
@@ -27,6 +28,8 @@ SPEED_ONLY = (
     "data.source.cache_gigabytes",
     "train.compile",
     "train.channels_last",
+    "train.activation_checkpointing",
+    "train.micro_batches",
 )
 
 
@@ -85,6 +88,17 @@ class TrainConfig(Config):
     )
     channels_last: bool = Field(default=True, description="memory layout; for speed only")
     compile: bool = Field(default=False, description="torch.compile the players; for speed only")
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute what the backward pass needs of colorizing networks a second time "
+        "there, in place of keeping it; for less memory only",
+    )
+    micro_batches: int = Field(
+        default=1,
+        ge=1,
+        description="parts that a rank's batch is computed in, gradients added; not for models "
+        "with batch statistics; for less memory only",
+    )
     keep: int = Field(
         default=2, ge=2, description="checkpoints that are kept: the best and the newest"
     )
@@ -98,6 +112,15 @@ class TrainConfig(Config):
     def _betas_are_shares(self) -> Self:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: found {self.betas}, both must be in [0, 1)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_of_them_decides_what_is_kept(self) -> Self:
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "found compile=true and activation_checkpointing=true; compiled networks choose "
+                "by themselves what is kept for the backward pass: take one of the two"
+            )
         return self
 
 
@@ -204,7 +227,8 @@ def count_players(experiment: Experiment) -> dict[str, int]:
     """Return each player's parameters, without memory for them and without pretrained weights.
 
     Raises ConfigError for a frozen part that does not exist, a stage in which nothing is left to
-    train, and a stage that changes the shape of the networks.
+    train, a stage that changes the shape of the networks, and micro-batches for a model that they
+    would change.
     """
     model = outline(experiment)
     names = {name for name, _ in model.named_modules()} | {n for n, _ in model.named_parameters()}
@@ -227,7 +251,20 @@ def count_players(experiment: Experiment) -> dict[str, int]:
                 f"train.stages.{stage_name}.freeze: found {', '.join(stage.freeze)}; in the turns "
                 f"{stage.turns!r} nothing is left to train"
             )
+        _refuse_micro_batches(experiment, stage_name, model)
     return {player: count_parameters(model.get_submodule(player)) for player in model.players}
+
+
+def _refuse_micro_batches(experiment: Experiment, stage_name: str, model: Colorizer) -> None:
+    stage, parts = (
+        experiment.train.stages[stage_name],
+        experiment.at(stage_name).train.micro_batches,
+    )
+    resting = (*stage.freeze, *model.idle(stage.turns))
+    if parts > 1 and (refusal := micro_batch_refusal(model, resting)):
+        raise ConfigError(
+            f"train.micro_batches: found {parts}; in the stage {stage_name} {refusal}: set it to 1"
+        )
 
 
 def _trainable(model: Colorizer, resting: Sequence[str]) -> bool:

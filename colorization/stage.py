@@ -18,6 +18,13 @@ from colorization.distributed import Ranks, mean_over_ranks, replicate, share_ba
 from colorization.ema import AveragedWeights
 from colorization.experiment import Experiment, Stage, build_model, without_pretrained
 from colorization.loss_log import LossLog
+from colorization.memory_saving import checkpoint_activations
+from colorization.micro_batches import (
+    add_gradients,
+    average_gradients,
+    broadcast_weights,
+    check_micro_batches,
+)
 from colorization.models.colorizer import Progress, Turn
 from colorization.optimizers import adopt, build_optimizers, clip_gradients, freeze
 
@@ -29,7 +36,8 @@ class StageRun:
 
     A stage's start is a restart: the model is built, loaded from the checkpoint, parts are frozen,
     averaged weights copied, networks replicated and optimizers built, in this order, for what is
-    trainable is fixed at replication.
+    trainable is fixed at replication. Where a batch is computed in parts, networks are not
+    replicated, and the ranks average the gradients of all parts at once.
     """
 
     def __init__(
@@ -44,7 +52,10 @@ class StageRun:
         resumed: bool,
         statistics: ColorStatistics | None = None,
     ) -> None:
-        """Prepare to train; `statistics` are those of the pictures, measured here if unknown."""
+        """Prepare to train; `statistics` are those of the pictures, measured here if unknown.
+
+        Raises ConfigError for batches that cannot be shared by the ranks, or parted, equally.
+        """
         train = experiment.train
         self.experiment, self.name, self.stage, self.ranks = experiment, name, stage, ranks
         self.data = TrainingLoader(
@@ -55,6 +66,7 @@ class StageRun:
             rank=ranks.rank,
             world_size=ranks.size,
         )
+        check_micro_batches(train.micro_batches, train.batch_size // ranks.size)
         steps_an_epoch = len(self.data)
         self.steps = stage.steps or (stage.epochs or 0) * steps_an_epoch
         self.epochs = math.ceil(self.steps / steps_an_epoch)
@@ -82,10 +94,15 @@ class StageRun:
             self._averages = AveragedWeights(colorizing, train.ema)
             if state and state["averages"]:
                 self._averages.load_state_dict(state["averages"])
+        if train.activation_checkpointing:
+            checkpoint_activations(self.model)
         for network in networks.values():
             if train.compile:
                 network.compile()
-            replicate(network, ranks)
+            if train.micro_batches == 1:
+                replicate(network, ranks)
+            else:
+                broadcast_weights(network, ranks)
         self.optimizers = build_optimizers(self.model, train)
         if state and (resumed or stage.optimizers == "keep"):
             for player in self.optimizers.keys() & state["optimizers"].keys():
@@ -99,9 +116,7 @@ class StageRun:
         time, 0 to 1, for which a rank waited for pictures (while a GPU may have gone on computing).
         Raises Diverged.
         """
-        self.model.train()
-        for part in self._frozen:
-            part.eval()
+        self.set_modes()
         losses = LossLog(self.name, epoch + 1, self.ranks)
         first_step = stage_epoch * len(self.data)
         self.pictures_last_epoch = 0
@@ -112,7 +127,8 @@ class StageRun:
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            self._step(self._to_lab(batch.rgb), step, losses)
+            for turn in self.step(self.to_lab(batch.rgb), step):
+                losses.add(step, turn)
             self.pictures_last_epoch += len(batch.rgb) * self.ranks.size
             unreadable.update(batch.unreadable)
         if unreadable:
@@ -128,7 +144,13 @@ class StageRun:
         terms |= {"train/unreadable": count * self.ranks.size, "train/loading_share": share}
         return terms
 
-    def _to_lab(self, rgb: Tensor) -> Tensor:
+    def set_modes(self) -> None:
+        """Put the model into training mode, what rests into evaluation mode."""
+        self.model.train()
+        for part in self._frozen:
+            part.eval()
+
+    def to_lab(self, rgb: Tensor) -> Tensor:
         """Convert a batch where it is trained on: receiving four times as many bytes from a loader
         process takes longer than converting them."""
         lab = rgb_to_lab(rgb.to(self.ranks.device, non_blocking=True))
@@ -137,23 +159,36 @@ class StageRun:
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
         )
 
-    def _step(self, lab: Tensor, step: int, losses: LossLog) -> None:
+    def step(self, lab: Tensor, step: int) -> Iterator[Turn]:
+        """Train a step on this rank's share of scaled Lab pictures; yield the turns behind it."""
         train = self.experiment.train
         factor = train.schedule.factor(step, self.steps)
         for player, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = self._base_rates[player] * factor
-        for turn in self._turns(lab, Progress(self.stage.turns, step, self.steps)):
-            optimizer = self.optimizers.get(turn.player)
-            if optimizer is None:
-                continue
-            optimizer.zero_grad(set_to_none=True)
-            turn.loss.backward()
+        for turn in self.gradients(lab, step):
+            optimizer = self.optimizers[turn.player]
             if train.gradient_clip is not None:
                 clip_gradients(optimizer, train.gradient_clip)
             optimizer.step()
-            losses.add(step, turn)
+            yield turn
         if self._averages:
             self._averages.update()
+
+    def gradients(self, lab: Tensor, step: int) -> Iterator[Turn]:
+        """Yield the turns of a step, each when its player's gradients are those of all ranks.
+
+        Players that rest whole are left out. Before the next turn is asked for, the player may
+        move; the turns have no graph.
+        """
+        progress = Progress(self.stage.turns, step, self.steps)
+        parts = self.experiment.train.micro_batches
+        turns = [self._turns(part, progress) for part in lab.chunk(parts)]
+        while turn := add_gradients(self.model, turns, self.optimizers):
+            if turn.player not in self.optimizers:
+                continue
+            if parts > 1:
+                average_gradients(self.model.get_submodule(turn.player), self.ranks)
+            yield turn
 
     def _turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
         """Ask for turns under autocast; what is done with a turn happens outside of it."""

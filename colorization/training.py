@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def fit(
         _mend(run, position)
     barrier(ranks)
     if report and (history := read_history(run)):
-        report(_last_report(experiment, run, history, newest, gray, _is_over(experiment, position)))
+        over = _is_over(experiment, position)
+        report(repeat_report(experiment, run, history, gray, saved=newest, last=over))
 
     training_sets = TrainingSets()
     stages = list(experiment.train.stages.items())
@@ -185,15 +186,16 @@ def _save(
     return saved
 
 
-def _last_report(
+def repeat_report(
     experiment: Experiment,
     run: Path,
-    history: list[dict[str, Any]],
-    newest: Path | None,
+    history: Sequence[Mapping[str, Any]],
     gray: dict[str, float],
-    last: bool,
+    *,
+    saved: Path | None = None,
+    last: bool = False,
 ) -> Report:
-    """Repeat the report of the last epoch."""
+    """Return the report of the last epoch of a run's history, or of the first part of one."""
     metrics = dict(history[-1])
     epoch, name = metrics.pop("epoch"), metrics.pop("stage")
     stages = experiment.train.stages
@@ -204,7 +206,7 @@ def _last_report(
         name,
         selecting if stages[name].select else None,
         metrics,
-        newest,
+        saved,
         grid if grid.exists() else None,
         gray,
         last,

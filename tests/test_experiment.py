@@ -64,10 +64,14 @@ def test_the_hash_ignores_what_changes_speed_only(tiny: Make) -> None:
         "data.source.cache_gigabytes": "data.source.cache_gigabytes=5",
         "train.compile": "train.compile=true",
         "train.channels_last": "train.channels_last=false",
+        "train.activation_checkpointing": "train.activation_checkpointing=true",
+        "train.micro_batches": "train.micro_batches=2",
     }
     assert set(words) == set(SPEED_ONLY)
     packed = ("data.source.name=packed", "data.source.path=s3://bucket/set")
+    compiled = words.pop("train.compile")  # goes without checkpointing
     assert tiny(*packed, *words.values()).hash == tiny(*packed).hash
+    assert tiny(compiled).hash == tiny().hash
 
 
 def test_the_hash_sees_every_other_setting(tiny: Make) -> None:
