@@ -30,6 +30,7 @@ class Node(NamedTuple):
     name: str
     cpus: float
     gpus: float
+    id: str = ""  # Ray's; "" where Ray has not been asked
 
     def holds(self, shape: Shape) -> int:
         """Return how many workers of a shape fit."""
@@ -108,6 +109,7 @@ def connect(address: str | None) -> list[Node]:
             node["NodeManagerAddress"],
             node["Resources"].get("CPU", 0.0),
             node["Resources"].get("GPU", 0.0),
+            node["NodeID"],
         )
         for node in ray.nodes()
         if node["Alive"]

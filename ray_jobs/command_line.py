@@ -4,31 +4,58 @@ import argparse
 import logging
 import os
 import re
+import shlex
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from console import StudyConsole
+    from past_study import PastStudy
     from space import Space
     from study_job import Job
 
+# What a study that is resumed goes on with, where its command line does not say it again.
+_KEPT = {
+    "workers": 1,
+    "gpus_per_worker": None,
+    "concurrent": None,
+    "promote": "if-better",
+    "seed": 0,
+    "time_budget": None,
+    "gpu_hours": None,
+    "keep_gb": None,
+    "preflight": "on",
+}
+
 
 def add_study_flags(parser: argparse.ArgumentParser, what: str, default_name: str) -> None:
-    """Add the flags of a job, and the `key=value` words of its experiment."""
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. model.lambda_l1=80")
-    parser.add_argument("--workers", type=int, default=1, help="processes that train a trial (1)")
+    """Add the flags of a job."""
+    parser.add_argument("--workers", type=int, help="processes that train a trial (1)")
     parser.add_argument(
         "--gpus-per-worker", type=float, help="may be a fraction (1 where there are GPUs, else 0)"
     )
-    parser.add_argument("--name", help=f"of the {what}; an existing one goes on ({default_name})")
+    parser.add_argument("--name", help=f"of the {what} ({default_name})")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with the {what} --name, as it was started but for what is said anew",
+    )
     parser.add_argument("--storage", help="where everything is written (runs/ of the project)")
     parser.add_argument(
         "--promote",
         choices=["if-better", "always", "never"],
-        default="if-better",
         help="when the registered model becomes the champion (if-better)",
+    )
+    parser.add_argument(
+        "--keep-gb", type=float, help=f"most that the {what}'s checkpoints may hold, in 10^9 bytes"
+    )
+    parser.add_argument(
+        "--preflight",
+        choices=["on", "off"],
+        help="whether to check memory, data, storage and MLflow before the first trial (on)",
     )
 
 
@@ -42,26 +69,95 @@ def study_name(given: str | None, model: str) -> str:
     return name
 
 
-def job_of(options: argparse.Namespace, space: "Space", name: str) -> "Job":
-    """Turn flags into a job; raises ConfigError for numbers that cannot be."""
+def past_of(options: argparse.Namespace) -> "PastStudy | None":
+    """Return the study that is resumed, None where none is asked for.
+
+    Raises ConfigError where there is none of that name.
+    """
     from colorization.config import ConfigError
+    from past_study import PastStudy
+    from storage import storage_folder
+
+    if not options.resume:
+        return None
+    if not options.name:
+        raise ConfigError("--resume: which one? give its --name")
+    return PastStudy.open(storage_folder(options.storage), study_name(options.name, ""), "--resume")
+
+
+def job_of(
+    options: argparse.Namespace, space: "Space", name: str, past: "PastStudy | None"
+) -> "Job":
+    """Turn flags into a job; raises ConfigError for what cannot be."""
+    from budget import Budget, parse_duration
+    from colorization.config import ConfigError
+    from past_study import PastStudy
     from storage import storage_folder
     from study_job import Job
 
-    for flag, least in (("workers", 1), ("concurrent", 1), ("gpus_per_worker", 0), ("seed", 0)):
-        value = getattr(options, flag)
-        if value is not None and value < least:
-            raise ConfigError(f"--{flag.replace('_', '-')}: found {value}, {least} at least")
+    storage = storage_folder(options.storage)
+    flags: dict[str, Any] = {}
+    for flag, default in _KEPT.items():
+        given = getattr(options, flag, None)
+        before = past.flags.get(flag, default) if past else default
+        flags[flag] = before if given is None else given
+    least = {"workers": 1, "concurrent": 1, "gpus_per_worker": 0, "seed": 0}
+    for flag, lowest in least.items():
+        if flags[flag] is not None and flags[flag] < lowest:
+            raise ConfigError(f"--{flag.replace('_', '-')}: found {flags[flag]}, {lowest} at least")
+    for flag in ("gpu_hours", "keep_gb"):
+        if flags[flag] is not None and not flags[flag] > 0:
+            raise ConfigError(f"--{flag.replace('_', '-')}: found {flags[flag]}, more than 0")
+    seconds = flags["time_budget"] and parse_duration(flags["time_budget"], "--time-budget")
+    if past:
+        past.require_space(space, _restart(past, space))
+    else:
+        _refuse_existing(storage, name)
+    adopted = getattr(options, "from_study", None)
     return Job(
         space=space,
         name=name,
-        storage=storage_folder(options.storage),
-        workers=options.workers,
-        gpus_per_worker=options.gpus_per_worker,
-        concurrent=options.concurrent,
-        promotion=options.promote,
-        seed=options.seed or 0,
+        storage=storage,
+        workers=flags["workers"],
+        gpus_per_worker=flags["gpus_per_worker"],
+        concurrent=flags["concurrent"],
+        promotion=flags["promote"],
+        seed=flags["seed"],
+        budget=Budget(seconds, flags["gpu_hours"]),
+        keep_bytes=flags["keep_gb"] and int(flags["keep_gb"] * 1e9),
+        preflight=flags["preflight"] == "on",
+        adopted=PastStudy.open(storage, adopted, "--from") if adopted else None,
+        flags=flags,
     )
+
+
+def _refuse_existing(storage: Path, name: str) -> None:
+    from colorization.config import ConfigError
+    from past_study import PastStudy
+
+    there = PastStudy.find(storage, name)
+    if there:
+        raise ConfigError(
+            f"study {name!r} exists in {there.folder} ({there.progress}): go on with it by "
+            f"--name {name} --resume, or give this one another --name"
+        )
+
+
+def _restart(past: "PastStudy", space: "Space") -> str:
+    """Return the command that begins a new study of a space from the trials of a past one."""
+    words = [word for word in sys.argv if word != "--resume"]
+    name = f"{past.name}-2"
+    for index, word in enumerate(words):
+        if word == "--name":
+            words[index : index + 2] = ["--name", name]
+        elif word.startswith("--name="):
+            words[index] = f"--name={name}"
+    given = {word.partition("=")[0] for word in words}
+    if "--space" not in given:
+        words += ["--space", str(past.space_file)]
+    if "--model" not in given:
+        words += ["--model", space.tree["model"]["name"]]
+    return shlex.join([Path(sys.executable).name, *words, "--from", past.name])
 
 
 def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], int]") -> int:
@@ -77,6 +173,16 @@ def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], 
             return run(job, console)
 
     return run_with_errors(both)
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell the words of a command line that are no `key=value` settings from those that are."""
+
+    def is_setting(word: str) -> bool:
+        key, equals, _ = word.partition("=")
+        return bool(equals) and "/" not in key
+
+    return [w for w in words if not is_setting(w)], [w for w in words if is_setting(w)]
 
 
 def run_with_errors(run: Callable[[], int]) -> int:

@@ -120,6 +120,14 @@ class StudyConsole:
         """Write a line of its own, above the table where there is one."""
         self._print(text)
 
+    def table(self, table: Table, lines: Sequence[str]) -> None:
+        """Show a table on a terminal, the same as plain lines elsewhere."""
+        if self._console.is_terminal:
+            self._console.print(table)
+            return
+        for line in lines:
+            self._print(line)
+
     def finish(
         self,
         rows: Sequence[Ranked],

@@ -138,6 +138,44 @@ def read_tagged(text: str, origin: str) -> Any:
         loader.dispose()
 
 
+class SpaceDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper with the tags; nothing is written as a reference to something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts out."""
+        return True
+
+
+def write_tagged(document: Mapping[str, Any]) -> str:
+    """Write data with distributions in it as YAML that `read_tagged` reads as the same."""
+    return yaml.dump(document, Dumper=SpaceDumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _write_range(dumper: yaml.SafeDumper, found: Floats | Integers) -> yaml.Node:
+    kind = str(found).split()[0]
+    return dumper.represent_sequence(kind, [found.low, found.high], flow_style=True)
+
+
+def _write_choice(dumper: yaml.SafeDumper, choice: Choice) -> yaml.Node:
+    if all(_names_itself(key, option) for key, option in choice.options.items()):
+        options = list(choice.options.values())
+        plain = not any(isinstance(option, Mapping) for option in options)
+        return dumper.represent_sequence("!choice", options, flow_style=plain)
+    return dumper.represent_mapping("!choice", choice.options)
+
+
+def _names_itself(key: Key, option: Any) -> bool:
+    """Tell whether an option without a label would be known by its key."""
+    if isinstance(option, Mapping):
+        return option.get("name") == key
+    if isinstance(option, list):
+        try:
+            return json.dumps(option) == key
+        except TypeError:
+            return False
+    return option is key or (type(option) is type(key) and option == key)
+
+
 def _fail(loader: yaml.SafeLoader, node: yaml.Node, message: str) -> ConfigError:
     return ConfigError(f"{loader.name}, line {node.start_mark.line + 1}: {message}")
 
@@ -253,3 +291,6 @@ SpaceLoader.add_implicit_resolver(
     re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
     "-+0123456789",
 )
+SpaceDumper.add_representer(Floats, _write_range)
+SpaceDumper.add_representer(Integers, _write_range)
+SpaceDumper.add_representer(Choice, _write_choice)

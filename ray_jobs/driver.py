@@ -1,7 +1,6 @@
-"""Joins Tune's loop with the study, MLflow and the console; it never blocks that loop."""
+"""Joins Tune's loop with the study, its records and the console; it never blocks that loop."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,21 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from budget import Spending
+from cause import Failure
 from cluster import Shape
-from colorization.config import ConfigError, dump, flatten
+from colorization.config import ConfigError, dump
 from console import State, StudyConsole
-from data_card import StudyData
 from failure import trial_failure
+from keeping import Keeper
+from out_of_memory import note_out_of_memory
+from recorder import Recorder
 from stopping import StoppingRule
 from storage import trial_folder
-from study import Study
-from tracking import Tracker
+from study import ENDED, Study
+from watchdog import Watchdog
+
+_FORECAST_AFTER = (2, 5)  # ended trials after which a forecast is said; then after each tenth
 
 
 class _NeverRestored:
@@ -31,14 +36,16 @@ class _NeverRestored:
 class StudySearcher(_NeverRestored, Searcher):
     """Hands the study's trials to Tune; how they end, the callback tells the study."""
 
-    def __init__(self, study: Study, folder: Path, shape: Shape, console: StudyConsole) -> None:
+    def __init__(
+        self, study: Study, folder: Path, shape: Shape, spending: Spending, console: StudyConsole
+    ) -> None:
         super().__init__()
         self._study, self._folder, self._shape = study, folder, shape
-        self._console = console
+        self._spending, self._console = spending, console
 
     def suggest(self, trial_id: str) -> Any:
         """Return what `run_trial` needs to know of the next trial."""
-        while self._study.unasked:
+        while self._study.unasked and not self._spending.spent():
             try:
                 number, experiment = self._study.next()
             except ConfigError as error:  # settings that do not go together; told as failed
@@ -64,23 +71,44 @@ class StudySearcher(_NeverRestored, Searcher):
         """Do nothing: see save."""
 
 
+class BudgetStopper(_NeverRestored, tune.Stopper):
+    """Ends Tune's loop, running trials and all, when the budget is spent."""
+
+    def __init__(self, spending: Spending) -> None:
+        self._spending = spending
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether the budget is spent."""
+        return self._spending.spent() is not None
+
+
 class StudyCallback(_NeverRestored, tune.Callback):
     """Tells the study, MLflow and the console what happens to the trials."""
 
     def __init__(
         self,
         study: Study,
-        folder: Path,
+        recorder: Recorder,
         rule: StoppingRule,
-        tracker: Tracker,
+        spending: Spending,
+        watchdog: Watchdog,
+        keeper: Keeper,
         console: StudyConsole,
-        data: StudyData,
+        at_once: int,
     ) -> None:
-        self._study, self._folder, self._rule = study, folder, rule
-        self._tracker, self._console = tracker, console
-        self._data = data
-        self._running: dict[int, float] = {}  # number -> when it started
-        self._failed: dict[int, str] = {}
+        self._study, self._recorder, self._rule = study, recorder, rule
+        self._spending, self._watchdog = spending, watchdog
+        self._keeper, self._console, self._at_once = keeper, console, at_once
+        self._running: dict[int, tuple[float, float]] = {}  # number -> its seconds before
+        self._failed: dict[int, Failure] = {}
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look after trials that wait; Tune comes here all the time."""
+        self._watchdog.look(trials)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -88,16 +116,17 @@ class StudyCallback(_NeverRestored, tune.Callback):
         """Open a trial's MLflow run; a trial that is tried again after a crash comes here twice."""
         number = trial.config["number"]
         if number in self._running:
-            self._console.message(f"trial {number} goes on from its last checkpoint after a crash")
+            failure = trial_failure(trial)
+            if failure.cause == "out of memory":  # its process was killed, and could not note it
+                note_out_of_memory(Path(trial.config["directory"]), failure.reason)
+            self._console.message(
+                f"trial {number} goes on from its last checkpoint after a crash "
+                f"({failure.cause}: {failure.reason})"
+            )
             return
-        self._running[number] = time.monotonic()
-        data = self._data.of_trial(self._study.experiment(number))
-        params = flatten(trial.config["experiment"]) | data.params
-        tags = {"trial": str(number), "directory": trial.config["directory"]}
-        if self._study.epochs_trained(number):
-            tags["reason"] = ""  # why it was interrupted holds no longer
-        self._tracker.trial_started(number, f"trial-{number:04d}", params, tags)
-        self._tracker.inputs(number, data.inputs("train", "validation"))
+        self._running[number] = self._study.seconds_of(number)
+        self._spending.trial_started(number)
+        self._recorder.started(number)
         self._console.trial_started(number, self._study.parameters(number))
 
     def on_trial_result(
@@ -105,74 +134,85 @@ class StudyCallback(_NeverRestored, tune.Callback):
     ) -> None:
         """Store, log and show an epoch; one that a resumed trial repeats is only shown."""
         number = trial.config["number"]
+        self._watchdog.heard(number)
         if "failed" in result:
-            self._failed[number] = result["failed"]
+            self._failed[number] = Failure(result["cause"], result["failed"])
             return
         if "scores" not in result:
             return
         scores = result["scores"]
         if result["epoch"] > self._study.epochs_trained(number):
-            self._record(number, result)
+            self._recorder.epoch(number, result, self._rule.stopped.get(number))
+            self._count(number, scores.get("seconds", 0.0))
+            self._keeper.enforce()
         self._console.epoch(
             number,
             result["epoch"],
             result["stage"],
             scores["against_gray"],
             {name: scores.get(name, math.nan) for name in self._study.objective},
-            time.monotonic() - self._running[number],
+            self._spending.trial_seconds(number),
         )
 
-    def _record(self, number: int, result: dict[str, Any]) -> None:
-        scores, epoch = result["scores"], result["epoch"]
-        if not self._study.gray:
-            self._study.gray = result["gray"]
-        if epoch == 1:
-            gray = {f"gray/{name}": value for name, value in result["gray"].items()}
-            self._tracker.epoch(number, 0, gray)
-        self._tracker.epoch(number, epoch, scores)
-        if result.get("grid"):
-            self._tracker.file(number, Path(result["grid"]), "pictures")
-        plain = {name: value for name, value in scores.items() if "/" not in name}
-        self._study.record_epoch(number, epoch, result.get("selecting_epoch"), plain)
+    def _count(self, number: int, trained: float = 0.0) -> None:
+        """Store what the trial and the study have taken so far."""
+        running, training = self._running.get(number, self._study.seconds_of(number))
+        self._running[number] = running, training + trained
+        seconds = running + self._spending.trial_seconds(number)
+        self._study.record_seconds(number, seconds, training + trained)
+        self._study.seconds = self._spending.seconds
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Close a trial that ended by itself or was stopped early."""
         number = trial.config["number"]
-        if number in self._failed:
-            self._end(number, "failed", self._failed[number])
-        elif number in self._rule.stopped:
-            self._end(number, "stopped early", self._rule.stopped[number])
-        else:
-            self._end(number, "finished", "")
+        self._end(number, self._failed.get(number), self._rule.stopped.get(number))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Close a trial that crashed more often than it is tried again."""
-        self._end(trial.config["number"], "failed", trial_failure(trial))
+        """Close a trial that crashed more often than it is tried again, or could never start."""
+        self._end(trial.config["number"], trial_failure(trial), None)
 
-    def _end(self, number: int, state: State, reason: str) -> None:
-        self._running.pop(number, None)
-        if state == "finished" and (refusal := self._study.complete(number)):
-            state, reason = "failed", refusal
-        match state:
-            case "finished":
-                status, tags = "FINISHED", {"state": "COMPLETE"}
-                self._tracker.file(number, trial_folder(self._folder, number) / "model", "")
-            case "stopped early":
-                self._study.prune(number, reason)
-                status, tags = "KILLED", {"state": "PRUNED", "reason": reason}
-            case "failed":
-                self._study.fail(number, reason)
-                status, tags = "FAILED", {"state": "FAIL", "reason": reason}
-            case _:
-                status, tags = "KILLED", {"state": "interrupted", "reason": reason}
-        self._tracker.trial_ended(number, status, tags)
+    def _end(self, number: int, failure: Failure | None, stop: str | None) -> None:
+        self._count(number)
+        self._spending.trial_ended(number)
+        del self._running[number]
+        if failure:
+            self._study.fail(number, failure)
+        elif stop:
+            self._study.prune(number, stop)
+        else:
+            failure = self._study.complete(number)
+        self._recorder.ended(number)
+        state: State = "failed" if failure else "stopped early" if stop else "finished"
+        reason = f"{failure.cause}: {failure.reason}" if failure else stop or ""
         self._console.trial_ended(number, state, reason)
+        self._keeper.enforce()
+        self._forecast()
 
-    def interrupt(self) -> None:
-        """Close what still runs as KILLED; the study keeps it as running, to go on with it."""
+    def _forecast(self) -> None:
+        """Say now and then how long the rest will take."""
+        ended = self._study.trials(*ENDED)
+        took = [self._study.seconds_of(trial.number)[0] for trial in ended]
+        left = self._study.remaining
+        if left and took and (len(ended) in _FORECAST_AFTER or len(ended) % 10 == 0):
+            at_once = min(self._at_once, left)
+            mean = sum(took) / len(took)
+            self._console.message(self._spending.forecast(mean, left, at_once))
+
+    def close(self) -> None:
+        """Close what still runs, Tune having ended: the budget is spent, or it was interrupted."""
+        spent = self._spending.spent()
         for number in list(self._running):
-            self._end(number, "killed", "interrupted; the same command goes on with it")
+            if spent:
+                epochs = self._study.epochs_trained(number)
+                self._end(number, None, f"stopped after {epochs} epochs: {spent}")
+                continue
+            self._count(number)
+            self._spending.trial_ended(number)
+            del self._running[number]
+            self._recorder.interrupted(number)
+            self._console.trial_ended(number, "killed", "interrupted; --resume goes on with it")
+        self._study.seconds = self._spending.seconds

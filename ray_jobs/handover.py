@@ -16,14 +16,14 @@ from colorization.data import PictureSets
 from colorization.distributed import current_ranks
 from colorization.evaluation import Evaluation
 from colorization.experiment import Experiment, read_experiment
-from colorization.export import load_run
+from colorization.export import export, load_run
 from console import Ranked, StudyConsole
 from promotion import promote
 from registry import find_version, register, score_model
 from storage import DEFAULT, trial_folder
 from study import Study
 from tracking import Tracker
-from winner import Candidate, pareto_front, winner
+from winner import candidates, pareto_front, winner
 
 if TYPE_CHECKING:
     from study_job import Job
@@ -37,14 +37,18 @@ def hand_over(
     Returns whether there is a winner and it was registered; the console says why not.
     """
     objective = study.objective
-    finished = [
-        Candidate(trial.number, tuple(trial.values)) for trial in study.trials(TrialState.COMPLETE)
-    ]
+    finished = candidates(study)
     if not finished:
-        console.message("no trial was trained to its end: nothing to choose from")
+        console.message("no trial came so far that it could be chosen")
         return False
     best = winner(finished, objective, study.gray).number
     experiment = study.experiment(best)
+    if study.trial(best).state != TrialState.COMPLETE:
+        console.message(
+            "no trial was trained to its end: the winner is the best epoch of those stopped"
+        )
+        run = trial_folder(job.folder, best)
+        export(run, run / "model")
     best_file = job.folder / "best.yaml"
     best_file.write_text(_best_yaml(job, best, experiment), encoding="utf-8")
     tracker.file(None, best_file, "")
@@ -57,8 +61,8 @@ def hand_over(
         details = job.folder / "registering-failed.txt"
         details.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         console.message(
-            f"registering failed ({type(error).__name__}: {error}; all of it in {details}); the "
-            f"same command with --name {job.name} tries again"
+            f"registering failed ({type(error).__name__}: {error}; all of it in {details}); "
+            f"--name {job.name} --resume tries again"
         )
     front = {candidate.number for candidate in pareto_front(finished, list(objective.values()))}
     rows = [Ranked(None, 1.0, {name: study.gray[name] for name in objective if name in study.gray})]

@@ -1,5 +1,6 @@
 """Where MLflow keeps runs, pictures and models, and how its client behaves in these jobs."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -17,15 +18,22 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
 from mlflow import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from colorization.config import ConfigError
 
 __all__ = [
+    "EXPERIMENT",
     "default_tracking_uri",
     "experiment_id",
     "prepare",
+    "without_password",
 ]
+
+EXPERIMENT = "colorization"  # MLflow's experiment of all studies
+
+# It prints the stack of each error of a database, full or locked, which it raises as well.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def default_tracking_uri(storage: Path) -> str:
@@ -45,21 +53,32 @@ def check_uri(tracking_uri: str) -> None:
         )
 
 
-def prepare(tracking_uri: str) -> None:
+def without_password(tracking_uri: str) -> str:
+    """Return a tracking URI as it may be shown."""
+    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", tracking_uri)
+
+
+def prepare(tracking_uri: str) -> str | None:
     """Create or migrate an SQLite store, once and before threads and processes use it.
 
-    A server is not asked for anything, so that a dead one does not hold up the caller. Raises
-    ConfigError for a place where MLflow keeps no runs, or a database that cannot be used.
+    A server is not asked for anything, so that a dead one does not hold up the caller. Returns what
+    is in the way and may pass: a full disk, a lock. Raises ConfigError for a place where MLflow
+    keeps no runs, or a database that cannot be used.
     """
     check_uri(tracking_uri)
     if urlsplit(tracking_uri).scheme != "sqlite":
-        return
-    _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
+        return None
     try:
+        _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
         MlflowClient(tracking_uri).search_experiments(max_results=1)
     except (mlflow.MlflowException, SQLAlchemyError) as error:
         first_line = str(error).splitlines()[0]
+        if isinstance(error, OperationalError) or isinstance(error.__cause__, OperationalError):
+            return first_line
         raise ConfigError(f"MLflow cannot use {tracking_uri}: {first_line}") from error
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:

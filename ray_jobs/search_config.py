@@ -7,20 +7,8 @@ from pydantic import Field, field_validator
 from colorization.config import Config
 from colorization.experiment import recipes
 from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES, SCORES
-
-
-class RungConfig(Config):
-    """When trials are stopped early (asynchronous successive halving)."""
-
-    metric: Literal["against_gray", "ab_mae", "ab_jsd", "ciede2000", "rmse"] = Field(
-        default="against_gray", description="the score that trials are compared by; less is better"
-    )
-    grace_period: int = Field(
-        default=2, ge=1, description="selecting epochs before a trial may be stopped"
-    )
-    reduction_factor: int = Field(
-        default=3, ge=2, description="one of so many goes on at each rung"
-    )
+from sampler_config import Sampler, TPEConfig
+from stopping_rules import AshaConfig, Scheduler
 
 
 class SearchConfig(Config):
@@ -32,7 +20,10 @@ class SearchConfig(Config):
         description="scores that the search improves; several give a Pareto front",
     )
     trials: int = Field(default=8, ge=1, description="how many experiments are tried")
-    rung: RungConfig = RungConfig()
+    sampler: Sampler = Field(
+        default=TPEConfig(), description="how the next trial's settings are chosen"
+    )
+    scheduler: Scheduler = Field(default=AshaConfig(), description="when trials are stopped early")
     first_trials: tuple[str, ...] = Field(
         default=(), description="recipes whose searched values are tried first"
     )

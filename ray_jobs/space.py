@@ -4,32 +4,25 @@ import difflib
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from optuna.trial import BaseTrial
 
 from colorization.config import ConfigError, dump, flatten, parse
 from colorization.experiment import SPEED_ONLY, Experiment, check, read_experiment
-from distributions import Choice, Distribution, Floats, Integers, Key, read_tagged
+from distributions import Choice, Distribution, read_tagged, write_tagged
 from search_config import SearchConfig
 from space_edits import override, parse_tagged_overrides
+from space_tree import Suggest, is_fixed, project, resolve, walk
 
 # What may differ between trials of the pictures: how they are trained on, not which are scored.
 _SEARCHED_OF_DATA = ("data.flip", "data.crop_scale", "data.loader_workers")
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 RANDOM_PROBES = 16  # sampled before a search starts, to meet combinations that cannot be
-
-
-class Parameter(NamedTuple):
-    """Something that is searched, and the keys of the choices that it is there under."""
-
-    name: str
-    distribution: Distribution
-    under: dict[str, Key]
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,9 @@ class Space:
     origin: str  # the file, for messages
 
     @classmethod
-    def read(cls, path: Path | None, model: str, overrides: Sequence[str] = ()) -> "Space":
+    def read(
+        cls, path: Path | None, model: str | None = None, overrides: Sequence[str] = ()
+    ) -> "Space":
         """Read a space, the model's own where no file is given, and change it by `key=value` words.
 
         A word fixes a value in place of a distribution, or puts one there
@@ -51,13 +46,32 @@ class Space:
         Raises ConfigError that names the file, the key or the line and what is right.
         """
         if path is None:
-            path = _file_of(model)
+            path = _file_of(model or "")
         data = _read_document(path)
         data = override(data, parse_tagged_overrides(overrides))
         search = parse(SearchConfig, data["search"], f"{path}: search")
         space = cls(search, data["experiment"], str(path))
-        space._require_model(model)
+        if model is not None:
+            space._require_model(model)
         return space
+
+    def to_yaml(self) -> str:
+        """Write the space as a file that `read` reads as the same, wherever it is read.
+
+        Paths are written from the root, as the settings understood them.
+        """
+        typical = dump(self.typical())
+        tree = dict(self.tree)
+        data = dict(tree.get("data") or {})
+        tree["data"] = {**data, "source": typical["data"]["source"]}
+        train = dict(tree["train"])
+        train["stages"] = {
+            name: {**stage, "change": typical["train"]["stages"][name]["change"]}
+            if isinstance(stage, Mapping) and is_fixed(stage.get("change"))
+            else stage
+            for name, stage in train["stages"].items()
+        }
+        return write_tagged({"search": dump(self.search), "experiment": {**tree, "train": train}})
 
     def sample(self, trial: BaseTrial) -> Experiment:
         """Draw an experiment; parameters are named by dotted paths.
@@ -86,7 +100,7 @@ class Space:
 
     def parameters(self) -> dict[str, Distribution]:
         """Name everything that is searched and its distribution."""
-        return {found.name: found.distribution for found in _walk(self.tree, "", {})}
+        return {found.name: found.distribution for found in walk(self.tree, "", {})}
 
     def validate(self) -> list[Experiment]:
         """Check before anything starts that whatever the space may give is a legal experiment.
@@ -128,7 +142,32 @@ class Space:
         stages = train.get("stages") if isinstance(train, Mapping) else None
         for stage in stages if isinstance(stages, Mapping) else ():
             data["train"]["stages"].setdefault(stage, {"epochs": 0, "steps": 0})
-        return dict(_project(self.tree, data, ""))
+        return dict(project(self.tree, data, ""))
+
+    def parameters_of(self, experiment: Experiment) -> dict[str, Any] | None:
+        """Return the parameters that an experiment is sampled with; None if it never is."""
+        found = self.project(experiment)
+        missing: list[str] = []
+
+        def suggest(name: str, distribution: Distribution) -> Any:
+            if name not in found:
+                missing.append(name)
+            return found.get(name, distribution.middle)
+
+        try:
+            same = self._experiment(suggest)
+        except ConfigError:
+            return None
+        return None if missing or same.hash != experiment.hash else found
+
+    @property
+    def outline(self) -> dict[str, str]:
+        """The settings and the distributions as texts, to compare spaces by."""
+        fixed = flatten(dump(self.typical()))
+        searched = self.parameters()
+        texts = {k: json.dumps(v) for k, v in fixed.items() if k not in SPEED_ONLY}
+        texts |= {name: str(distribution) for name, distribution in searched.items()}
+        return texts | {"search.objective": json.dumps(self.search.objective)}
 
     @cached_property
     def hash(self) -> str:
@@ -145,8 +184,8 @@ class Space:
         text = json.dumps([sorted(map(json.dumps, samples)), parameters, self.search.objective])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def _experiment(self, suggest: "Suggest") -> Experiment:
-        return parse(Experiment, _resolve(self.tree, "", suggest), self.origin)
+    def _experiment(self, suggest: Suggest) -> Experiment:
+        return parse(Experiment, resolve(self.tree, "", suggest), self.origin)
 
     def _require_model(self, model: str) -> None:
         part = self.tree.get("model")
@@ -161,7 +200,7 @@ class Space:
         """Yield parameter values that reach every option and both ends of every range, one at a
         time, and how to say what is tried."""
         yield {}, ""
-        for name, distribution, under in _walk(self.tree, "", {}):
+        for name, distribution, under in walk(self.tree, "", {}):
             for value in distribution.extremes:
                 yield {**under, name: value}, f" (tried {name}={value} of {distribution})"
 
@@ -172,9 +211,6 @@ class Space:
             values = {name: draw.choice(found.extremes) for name, found in searched.items()}
             together = ", ".join(f"{name}={value}" for name, value in values.items())
             yield values, f" (tried together: {together})"
-
-
-Suggest = Callable[[str, Distribution], Any]
 
 
 def _file_of(model: str) -> Path:
@@ -207,93 +243,6 @@ def _read_document(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict):
             raise ConfigError(f"{path}: {key}: found {part!r}, a mapping of settings is needed")
     return document
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
-def _walk(tree: Any, path: str, under: dict[str, Key]) -> Iterator[Parameter]:
-    match tree:
-        case Floats() | Integers():
-            yield Parameter(path, tree, under)
-        case Choice():
-            yield Parameter(path, tree, under)
-            for key, option in tree.options.items():
-                yield from _walk(option, _join(path, key), {**under, path: key})
-        case Mapping():
-            for key, part in tree.items():
-                yield from _walk(part, _join(path, key), under)
-        case list():
-            for index, part in enumerate(tree):
-                yield from _walk(part, _join(path, index), under)
-
-
-def _resolve(tree: Any, path: str, suggest: Suggest) -> Any:
-    match tree:
-        case Floats() | Integers():
-            return suggest(path, tree)
-        case Choice():
-            key = suggest(path, tree)
-            return _resolve(tree.options[key], _join(path, key), suggest)
-        case Mapping():
-            return {key: _resolve(part, _join(path, key), suggest) for key, part in tree.items()}
-        case list():
-            return [_resolve(part, _join(path, i), suggest) for i, part in enumerate(tree)]
-        case _:
-            return tree
-
-
-def _project(tree: Any, found: Any, path: str) -> Iterator[tuple[str, Any]]:
-    match tree:
-        case Floats() | Integers():
-            if isinstance(found, int | float) and not isinstance(found, bool):
-                yield path, tree.clip(found)
-        case Choice():
-            distances = {key: _distance(option, found) for key, option in tree.options.items()}
-            offered = {key: far for key, far in distances.items() if far is not None}
-            if offered:
-                nearest = min(offered, key=lambda key: offered[key])
-                yield path, nearest
-                yield from _project(tree.options[nearest], found, _join(path, nearest))
-        case Mapping():
-            if isinstance(found, Mapping) and _distance(tree, found) is not None:
-                for key, part in tree.items():
-                    if key in found:
-                        yield from _project(part, found[key], _join(path, key))
-        case list():
-            if isinstance(found, list) and len(found) == len(tree):
-                for index, (part, value) in enumerate(zip(tree, found, strict=True)):
-                    yield from _project(part, value, _join(path, index))
-
-
-def _distance(tree: Any, found: Any) -> int | None:
-    """Count the settings in which a value differs from a subtree; None where it is another kind.
-
-    Branches of one `name` (a critic held by a penalty, one by clipped weights) are told apart so.
-    """
-    match tree:
-        case Floats() | Integers():
-            if not isinstance(found, int | float) or isinstance(found, bool):
-                return None
-            return 0 if tree.contains(found) else 1
-        case Choice():
-            parts = (_distance(option, found) for option in tree.options.values())
-            return min((part for part in parts if part is not None), default=None)
-        case Mapping():
-            if not isinstance(found, Mapping):
-                return None
-            if "name" in tree and tree["name"] != found.get("name"):
-                return None
-            parts = [_distance(part, found.get(key)) for key, part in tree.items()]
-            return sum(1 if part is None else part for part in parts)
-        case list():
-            if not isinstance(found, list) or len(found) != len(tree):
-                return None
-            parts = [_distance(*pair) for pair in zip(tree, found, strict=True)]
-            return None if None in parts else sum(part or 0 for part in parts)
-        case _:
-            return 0 if tree == found else None
 
 
 def _networks(experiment: Experiment) -> str:

@@ -1,67 +1,83 @@
 """The Optuna study: the only truth about which trials there are and how they ended."""
 
-import hashlib
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState
 
-from colorization.config import ConfigError, dump, parse
+from cause import Failure
+from colorization.config import ConfigError, parse
 from colorization.experiment import Experiment
+from drawing import adopted, directions, draw
+from past_study import (
+    EPOCH,
+    SPACE_FILE,
+    PastStudy,
+    best_scores,
+    is_adopted,
+    open_storage,
+    scores_of,
+)
+from samplers import most_trials
 from space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class Study:
     """Asks for experiments and is told the truth about them.
 
     Attributes of a trial: `experiment` (JSON), `epochs` (how many it was trained), `epoch-N` (its
-    scores after the N-th epoch that selects), `reason` (why it was stopped or failed). Of the
-    study: `space`, `gray` (leave-gray's scores), `data` (hashes of the pictures).
+    scores after the N-th epoch that selects), `stop` (why it is to be stopped early, before it is),
+    `reason` and `cause` (why it was stopped or failed), `seconds` (how long it ran, and how much of
+    that it trained), `memory_saving`. Of the study: `space`, `flags` (how it was started), `gray`
+    (leave-gray's scores), `data` (hashes of the pictures), `seconds`. `wanted` is how many trials
+    there are to be.
     """
 
     def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
         """Open or create the study kept in `folder`/optuna.journal.
 
-        Raises ConfigError where it exists with another space: what was found there would mislead
+        Trials that were to be stopped when their process was killed are told as stopped. Raises
+        ConfigError where the study exists with another space: what was found there would mislead
         the sampler.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
-        known = [found for found in storage.get_all_studies() if found.study_name == name]
-        self.space = space
+        self.name, self.space = name, space
         self.objective: dict[str, str] = dict(space.search.objective)
-        self._seed, self._trials = seed, trials
+        self._seed = seed
+        self.wanted = min(trials, most_trials(space.search, space) or trials)
+        self._storage = open_storage(folder)
         self._study = optuna.create_study(
-            storage=storage,
+            storage=self._storage,
             study_name=name,
-            directions=["minimize" if d == "min" else "maximize" for d in self.objective.values()],
-            sampler=self._sampler(0),
+            directions=directions(space),
+            sampler=RandomSampler(),  # is never asked: each trial is drawn by a sampler of its own
             load_if_exists=True,
         )
-        if known:
-            before = self._study.user_attrs.get("space")
-            if before != space.hash:
-                raise ConfigError(
-                    f"study {name!r} in {folder} searches another space or other settings; "
-                    "give this one another --name"
-                )
-        else:
+        before = self._study.user_attrs.get("space")
+        if before is None:
+            (folder / SPACE_FILE).write_text(space.to_yaml(), encoding="utf-8")
+            with warnings.catch_warnings():  # names of objectives, for Optuna's dashboard
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self._study.set_metric_names(list(self.objective))
             self._study.set_user_attr("space", space.hash)
-            for parameters in space.first_parameters():
-                self._study.enqueue_trial(parameters, skip_if_exists=True)
-        self._left = [t.number for t in self.trials(TrialState.RUNNING)]
-        self._asked: dict[int, Trial] = {}
+        elif before != space.hash:
+            raise ConfigError(f"study {name!r} in {folder} searches another space")
+        self._first = space.first_parameters() if space.search.sampler.name != "grid" else []
+        for trial in self.trials(TrialState.RUNNING):
+            if stop := trial.user_attrs.get("stop"):
+                self.prune(trial.number, stop)
+        self._left = [trial.number for trial in self.trials(TrialState.RUNNING)]
 
     def use_data(self, hashes: Mapping[str, str]) -> None:
         """Note by their hashes which pictures the trials use: "" the run's, else a stage's own.
@@ -73,99 +89,118 @@ class Study:
             if before[stage] != hashes[stage]:
                 whose = f" of stage {stage}" if stage else ""
                 raise ConfigError(
-                    f"the pictures{whose} have changed since study {self._study.study_name!r} was "
+                    f"the pictures{whose} have changed since study {self.name!r} was "
                     f"begun: their hash was {before[stage]}, now it is {hashes[stage]}, so that "
                     "trials would not compare; restore them, or give this study another --name"
                 )
         self._study.set_user_attr("data", dict(hashes))
 
+    def adopt(self, past: PastStudy) -> int:
+        """Take over what another study found out about experiments that this one may sample too.
+
+        The sampler and the stopping rules know these trials; they are neither counted nor ranked
+        here. Nothing happens to a study that has trials. Returns how many were taken over.
+        """
+        if not self._all():
+            for trial in past.trials:
+                if taken := adopted(self.space, past, trial):
+                    self._study.add_trial(taken)
+        return sum(map(is_adopted, self._all()))
+
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """List the trials, of some states or of all but those that only wait in the queue."""
-        wanted = states or tuple(s for s in TrialState if s != TrialState.WAITING)
-        return self._study.get_trials(deepcopy=False, states=wanted)
+        """List the study's own trials, of some states or all."""
+        own = (trial for trial in self._all() if not is_adopted(trial))
+        return [trial for trial in own if not states or trial.state in states]
+
+    def _all(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
 
     @property
     def remaining(self) -> int:
         """How many trials are still to be trained, unfinished ones among them."""
-        ended = len(self.trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        return max(0, self._trials - ended)
+        return max(0, self.wanted - len(self.trials(*ENDED)))
 
     @property
     def unasked(self) -> int:
         """How many trials `next` is still to hand out; others of the remaining ones run."""
-        return max(0, self._trials - len(self.trials())) + len(self._left)
+        return max(0, self.wanted - len(self.trials())) + len(self._left)
 
-    def _sampler(self, number: int) -> TPESampler:
-        digest = hashlib.sha256(f"{self._seed}/{number}".encode()).digest()
-        with warnings.catch_warnings():
-            # multivariate, group and constant_liar are what a conditional space searched by
-            # several trials at once needs, and what Optuna still calls experimental.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=max(4, min(10, self._trials // 3)),
-                seed=int.from_bytes(digest[:4]),
-            )
+    @property
+    def left(self) -> list[int]:
+        """The unfinished trials of an earlier session that were not handed out yet."""
+        return list(self._left)
 
     def next(self) -> tuple[int, Experiment]:
         """Return the next trial: unfinished ones first, then recipes, then what is sampled.
 
-        A seeded sampler repeats its first draws after a restart, hence a seed of its own for each
-        trial. Raises ConfigError for sampled settings that do not go together, after the trial was
-        told as failed.
+        A trial enters the storage at once with all that was drawn for it: a process that is killed
+        leaves a whole trial or none. Raises ConfigError for sampled settings that do not go
+        together, after the trial was told as failed.
         """
         if self._left:
             number = self._left.pop(0)
-            frozen = self._frozen(number)
-            self._asked[number] = Trial(self._study, frozen._trial_id)
-            if "experiment" in frozen.user_attrs:
-                return number, self.experiment(number)
-            self._study.sampler = self._sampler(number)
-            trial = self._asked[number]
-        else:
-            trials = self._study.get_trials(deepcopy=False)
-            waiting = (t.number for t in trials if t.state == TrialState.WAITING)
-            self._study.sampler = self._sampler(next(waiting, len(trials)))
-            trial = self._study.ask()
-            self._asked[trial.number] = trial
-        try:
-            experiment = self.space.sample(trial)
-        except ConfigError as error:
-            self.fail(trial.number, str(error))
-            raise
-        trial.set_user_attr("experiment", json.dumps(dump(experiment)))
-        return trial.number, experiment
+            for key in self._frozen(number).user_attrs.keys() & {"reason", "cause"}:
+                self._set(number, key, "")  # why it was interrupted, or tried again, is over
+            return number, self.experiment(number)
+        known = self._all()
+        index = len(known) - sum(map(is_adopted, known))
+        first = self._first[index] if index < len(self._first) else None
+        drawn = draw(self.space, self._seed, index, known, first)
+        self._study.add_trial(drawn.trial)
+        if drawn.experiment is None:
+            raise drawn.fault or ConfigError("nothing was drawn")
+        return len(known), drawn.experiment
 
     def epochs_trained(self, number: int) -> int:
         """Return how many epochs of a trial are stored, those that do not select among them."""
         return self._frozen(number).user_attrs.get("epochs", 0)
 
     def record_epoch(
-        self, number: int, epoch: int, selecting_epoch: int | None, scores: Mapping[str, float]
+        self,
+        number: int,
+        epoch: int,
+        selecting_epoch: int | None,
+        scores: Mapping[str, float],
+        stop: str | None = None,
     ) -> None:
-        """Store an epoch of a trial, from 1, and its scores if it is the N-th that selects."""
+        """Store an epoch of a trial, from 1, and its scores if it is the N-th that selects.
+
+        `stop` says why the trial is to be stopped after it. The epoch counts only once all of it is
+        stored.
+        """
         if selecting_epoch is not None:
-            self._asked[number].set_user_attr(f"epoch-{selecting_epoch}", dict(scores))
-        self._asked[number].set_user_attr("epochs", epoch)
+            self._set(number, f"epoch-{selecting_epoch}", {**scores, EPOCH: epoch})
+            self._storage.set_trial_intermediate_value(
+                self._id(number), selecting_epoch, scores[self.space.search.scheduler.metric]
+            )
+        if stop is not None:
+            self._set(number, "stop", stop)
+        self._set(number, "epochs", epoch)
+
+    def record_seconds(self, number: int, running: float, training: float) -> None:
+        """Store for how long a trial has run in all, and how much of that it trained."""
+        self._set(number, "seconds", {"running": running, "training": training})
+
+    def seconds_of(self, number: int) -> tuple[float, float]:
+        """Return for how long a trial has run, and how much of that it trained."""
+        found = self._frozen(number).user_attrs.get("seconds", {})
+        return found.get("running", 0.0), found.get("training", 0.0)
+
+    def record_memory_saving(self, number: int, how: str) -> None:
+        """Store by what means a trial that ran out of memory was made to fit."""
+        if self._frozen(number).user_attrs.get("memory_saving", "") != how:
+            self._set(number, "memory_saving", how)
 
     def epochs(self, number: int) -> dict[int, dict[str, float]]:
         """Return the stored scores of a trial's epochs that select."""
-        attributes = self._frozen(number).user_attrs
-        return {
-            int(key.removeprefix("epoch-")): value
-            for key, value in attributes.items()
-            if key.startswith("epoch-")
-        }
+        return scores_of(self._frozen(number))
 
     def selected_scores(self, number: int) -> dict[str, float] | None:
         """Return the scores of a trial's best epoch (least `against_gray`), if it has any.
 
         It is the epoch of the best checkpoint; one whose score is not a number is never that.
         """
-        epochs = [s for s in self.epochs(number).values() if math.isfinite(s["against_gray"])]
-        return min(epochs, key=lambda scores: scores["against_gray"], default=None)
+        return best_scores(self.epochs(number))
 
     @property
     def gray(self) -> dict[str, float]:
@@ -176,6 +211,24 @@ class Study:
     def gray(self, scores: Mapping[str, float]) -> None:
         self._study.set_user_attr("gray", dict(scores))
 
+    @property
+    def flags(self) -> dict[str, Any]:
+        """What the command line of the study's last session said, but for the space."""
+        return self._study.user_attrs.get("flags", {})
+
+    @flags.setter
+    def flags(self, flags: Mapping[str, Any]) -> None:
+        self._study.set_user_attr("flags", dict(flags))
+
+    @property
+    def seconds(self) -> float:
+        """For how long the study was worked on."""
+        return self._study.user_attrs.get("seconds", 0.0)
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._study.set_user_attr("seconds", seconds)
+
     def experiment(self, number: int) -> Experiment:
         """Return the experiment of a trial."""
         stored = self._frozen(number).user_attrs["experiment"]
@@ -185,39 +238,49 @@ class Study:
         """Return what was drawn for a trial."""
         return self._frozen(number).params
 
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+    def trial(self, number: int) -> FrozenTrial:
+        """Return a trial as Optuna has it."""
+        return self._frozen(number)
 
-    def past_scores(self, name: str) -> list[tuple[int, int, float]]:
-        """List (trial, epoch, score) of all epochs so far, in the order of the trials."""
-        return [
-            (trial.number, epoch, scores[name])
-            for trial in self.trials()
-            for epoch, scores in sorted(self.epochs(trial.number).items())
-        ]
+    def past_scores(self, name: str) -> Iterator[tuple[int, int, float]]:
+        """Yield (trial, epoch, score) of all epochs so far, adopted trials' too."""
+        for trial in self._all():
+            for epoch, scores in sorted(scores_of(trial).items()):
+                yield trial.number, epoch, scores[name]
 
-    def complete(self, number: int) -> str | None:
+    def complete(self, number: int) -> Failure | None:
         """Tell that a trial was trained to its end; return why it counts as failed, if it does.
 
         Optuna itself would turn a NaN among the objective's values silently into a failure.
         """
         scores = self.selected_scores(number)
         if scores is None:
-            refusal = "it ended without an epoch whose score is a number"
+            reason = "it ended without an epoch whose score is a number"
         elif bad := [n for n in self.objective if not math.isfinite(scores.get(n, math.nan))]:
-            refusal = f"not a number in its best epoch: {', '.join(bad)}"
+            reason = f"not a number in its best epoch: {', '.join(bad)}"
         else:
             self._study.tell(number, [scores[name] for name in self.objective])
             return None
-        self.fail(number, refusal)
-        return refusal
+        failure = Failure("diverged", reason)
+        self.fail(number, failure)
+        return failure
 
     def prune(self, number: int, reason: str) -> None:
         """Tell that a trial was stopped early."""
-        self._asked[number].set_user_attr("reason", reason)
+        self._set(number, "reason", reason)
         self._study.tell(number, state=TrialState.PRUNED)
 
-    def fail(self, number: int, reason: str) -> None:
+    def fail(self, number: int, failure: Failure) -> None:
         """Tell that a trial failed, and why."""
-        self._asked[number].set_user_attr("reason", reason)
+        self._set(number, "cause", failure.cause)
+        self._set(number, "reason", failure.reason)
         self._study.tell(number, state=TrialState.FAIL)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._all()[number]
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._id(number), key, value)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

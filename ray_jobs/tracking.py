@@ -1,9 +1,11 @@
 """A study in MLflow: a parent run with one nested run per trial, written by a thread of its own."""
 
 import getpass
+import hashlib
 import json
 import logging
 import platform
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,13 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
+from delivery import Delivery
 from event_queue import Event, EventQueue
-from mlflow_sender import Sender, is_refusal
-from mlflow_store import default_tracking_uri, prepare
+from mlflow_sender import Sender
+from mlflow_store import default_tracking_uri, prepare, without_password
+from storage import DEFAULT
 
-__all__ = ["RunStatus", "Tracker", "default_tracking_uri"]
+__all__ = ["RunStatus", "Sent", "Tracker", "default_tracking_uri"]
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,15 @@ RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
 _VERSIONED = ("torch", "torchvision", "ray", "optuna", "mlflow")  # tags of every run
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries
+
+class Sent(NamedTuple):
+    """What became of the events that waited."""
+
+    sent: int
+    left: int
+    refused: int
+    gone: int  # files that were not there any more
+    troubles: list[str]  # why files are left
 
 
 class Tracker:
@@ -34,11 +46,9 @@ class Tracker:
 
     Its methods add an event to a queue on disk in the study's folder and return; a thread sends
     them in order. What a dead server or a killed process left unsent is sent when the study is
-    continued, into the same runs. Sending is at least once, and an event sent twice changes
-    nothing (see Sender).
-
-    An error of sending is reported once and tried again after growing pauses. An event that MLflow
-    refuses for good (of a run that was deleted in the UI) is reported and left out. No such error
+    continued or by `sync.py`, into the same runs. An epoch of a trial, a file and a data set are
+    recorded once however often they are told, sending is at least once, and an event sent twice
+    changes nothing: see EventQueue, Delivery and Sender. No error of MLflow or of a full disk
     reaches the caller.
     """
 
@@ -52,28 +62,35 @@ class Tracker:
     ) -> None:
         """Open the queue in the study's folder; `report` takes one-line messages for a person.
 
-        `report` is called from the tracker's thread.
+        `report` is called from the tracker's thread too. Raises ConfigError for a damaged queue.
         """
         self.tracking_uri = tracking_uri
         self._study = study
+        self._folder = folder
         self._report = report
-        self._queue = EventQueue(folder)
-        self._sender = Sender(self._queue, tracking_uri, experiment_name, study, report)
+        self._queue = EventQueue(folder, report)
+        memory = self._queue.memory
+        self._sender = Sender(memory, tracking_uri, experiment_name, study, report)
+        self._where = without_password(tracking_uri)
+        self._delivery = Delivery(self._queue, self._sender, self._where, report)
         self._source = _source_tags()
         self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
-        self._deadline = float("inf")
+        self._closed = False
 
     def start(self) -> Self:
         """Start sending. An SQLite database is created or migrated first, which takes seconds.
 
         Raises ConfigError where MLflow cannot work with the tracking URI at all.
         """
-        prepare(self.tracking_uri)
-        self._queue.remember()
-        self._thread = threading.Thread(target=self._send_events, name="mlflow", daemon=True)
+        self._prepare()
+        self._thread = threading.Thread(target=self._delivery.run, name="mlflow", daemon=True)
         self._thread.start()
         return self
+
+    def _prepare(self) -> None:
+        if trouble := prepare(self.tracking_uri):
+            self._report(f"MLflow at {self._where} cannot be used now ({trouble})")
+        self._delivery.remember()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -87,22 +104,43 @@ class Tracker:
         self.close()
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Send what waits, for so many seconds at most; tell whether everything was sent.
+        """Send what waits, for so many seconds at most; tell whether nothing is left.
 
-        A second call does nothing.
+        What is left is said with the command that sends it. A second call does nothing.
         """
+        if self._closed:
+            return not self._delivery.waiting
+        self._closed = True
         if self._thread is not None:
-            self._deadline = time.monotonic() + timeout
-            self._closing.set()
+            self._delivery.finish(timeout)
             self._thread.join(timeout + 0.5)
-            self._thread = None
-            if len(self._queue):
+            waiting, refused = self._delivery.waiting, self._delivery.refused
+            if waiting or refused:
+                also = f", {refused} of them refused" if refused else ""
                 self._report(
-                    f"{len(self._queue)} events for MLflow at {self.tracking_uri} wait in "
-                    f"{self._queue.path}; they are sent when the study is continued"
+                    f"{waiting + refused} events for MLflow at {self._where} are not sent{also}; "
+                    f"they lie in {self._queue.path} and are sent by: {_sync_command(self._folder)}"
                 )
-        self._queue.close()
-        return not len(self._queue)
+        if self._thread is None or not self._thread.is_alive():
+            # Else a request still waits for its answer: the thread notes it, or dies with us.
+            self._queue.close()
+        return not self._delivery.waiting
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the study was sent to MLflow at another address so far."""
+        return self._sender.has_moved
+
+    def send(self, patience: float) -> Sent:
+        """Send all that waits, and what was refused once more; before or instead of `start`.
+
+        Gives up where nothing is taken for `patience` seconds. Raises ConfigError as `start` does.
+        """
+        self._prepare()
+        self._delivery.retry_refused()
+        self._delivery.run_once(patience)
+        done = self._delivery
+        return Sent(done.sent, done.waiting, done.refused, done.gone, done.troubles)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -118,12 +156,13 @@ class Tracker:
         self._start_run(None, self._study, params, tags)
 
     def parent_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers of the whole study."""
-        self._add("metrics", None, step=step, metrics=dict(metrics))
+        """Log numbers of the whole study; equal ones once."""
+        numbers = dict(metrics)
+        self._add("metrics", None, f"{step}/{_digest(numbers)}", step=step, metrics=numbers)
 
     def parent_ended(self, status: RunStatus, tags: Mapping[str, str] | None = None) -> None:
         """Close the study's run."""
-        self._add("ended", None, status=status, tags=dict(tags or {}))
+        self._add("ended", None, None, status=status, tags=dict(tags or {}))
 
     def trial_started(
         self,
@@ -136,26 +175,56 @@ class Tracker:
         self._start_run(number, name, params, tags)
 
     def epoch(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Log a trial's numbers after an epoch; NaN and infinity may be among them."""
-        self._add("metrics", number, step=step, metrics=dict(metrics))
+        """Log a trial's numbers after an epoch; NaN and infinity may be among them.
+
+        Of numbers of the same names the first count: a process that is killed before the study's
+        storage has an epoch tells it again.
+        """
+        once = f"{step}/{_digest(sorted(metrics))}"
+        self._add("metrics", number, once, step=step, metrics=dict(metrics))
 
     def inputs(self, number: int | None, datasets: Sequence[Mapping[str, str]]) -> None:
         """Log which pictures a trial (None: the study) reads, as DataCard.inputs describes them."""
-        self._add("inputs", number, datasets=[dict(dataset) for dataset in datasets])
+        found = [dict(dataset) for dataset in datasets]
+        self._add("inputs", number, _digest(found), datasets=found)
 
     def file(self, number: int | None, path: Path, folder: str) -> None:
         """Upload a file, or what a directory holds, into a folder of a trial's artifacts.
 
-        Number None means the study's artifacts, folder "" their top.
-        It is read when it is sent: one that is gone by then is reported and left out.
+        Number None means the study's artifacts, folder "" their top. It is read when it is sent:
+        one that is gone by then is reported and left out. A trial's is sent once, the study's as
+        often as it is told, for it may have changed.
         """
-        self._add("file", number, path=str(path.resolve()), folder=folder)
+        place = str(path.resolve())
+        once = None if number is None else f"{folder}/{place}"
+        self._add("file", number, once, path=place, folder=folder)
 
     def trial_ended(
         self, number: int, status: RunStatus, tags: Mapping[str, str] | None = None
     ) -> None:
         """Close a trial's run."""
-        self._add("ended", number, status=status, tags=dict(tags or {}))
+        self._add("ended", number, None, status=status, tags=dict(tags or {}))
+
+    def reconcile(self, ended: Mapping[int, tuple[RunStatus, Mapping[str, str]]]) -> None:
+        """Close the runs of trials that have ended, each whose last event is not that very end.
+
+        `ended` holds what the study's storage, the only truth, knows of them. A process that was
+        killed between the two leaves trials that have ended there and not here.
+        """
+        last: dict[int, tuple[RunStatus, Mapping[str, str]]] = {}
+        for event in self._queue.events("started", "ended"):
+            if event["kind"] == "ended":
+                last[event["number"]] = (event["status"], event["tags"])
+            else:
+                last.pop(event["number"], None)
+        for number, (status, tags) in ended.items():
+            if last.get(number) != (status, dict(tags)):
+                self.trial_ended(number, status, tags)
+
+    def waiting_paths(self) -> set[Path]:
+        """Return the files and directories that are still to be uploaded."""
+        later = {Path(event["path"]) for event in self._queue.events("file", waiting=True)}
+        return later | self._delivery.files_aside
 
     def _start_run(
         self,
@@ -166,59 +235,30 @@ class Tracker:
     ) -> None:
         # As the YAML of an experiment would have it: true, null, 0.5, [1, 2].
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in params.items()}
-        self._add("started", number, name=name, params=texts, tags={**self._source, **(tags or {})})
+        all_tags = {**self._source, **(tags or {})}
+        self._add("started", number, None, name=name, params=texts, tags=all_tags)
 
-    def _add(self, kind: str, number: int | None, **fields: Any) -> None:
-        time_ms = time.time_ns() // 1_000_000
-        self._queue.append({"kind": kind, "number": number, "time": time_ms, **fields})
-
-    def _send_events(self) -> None:
-        """Send events in order until the tracker is closed and nothing waits, or time is over."""
-        pause = _FIRST_PAUSE
-        refused: set[tuple[str, int | None]] = set()
-        while time.monotonic() < self._deadline:
-            event = self._queue.first(timeout=0.1)
-            if event is None:
-                if self._closing.is_set():
-                    return
-                continue
-            try:
-                self._sender.send(event)
-            # This thread must outlive whatever a client, a proxy or a disk raises; nothing is lost,
-            # for the event stays in the queue.
-            except Exception as error:
-                if not is_refusal(error):
-                    if pause == _FIRST_PAUSE:
-                        self._report(
-                            f"MLflow at {self.tracking_uri} does not answer; {len(self._queue)} "
-                            f"events wait on disk, trying again ({_one_line(error)})"
-                        )
-                    self._wait(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                    continue
-                if (event["kind"], event["number"]) not in refused:
-                    refused.add((event["kind"], event["number"]))
-                    self._report(f"MLflow refuses {_describe(event)}: {_one_line(error)}")
-            if pause > _FIRST_PAUSE:
-                self._report(f"MLflow at {self.tracking_uri} answers again")
-                pause = _FIRST_PAUSE
-            self._queue.sent()
-
-    def _wait(self, pause: float) -> None:
-        """Pause between two tries; closing ends a long one, and short ones follow it."""
-        if self._closing.is_set():
-            time.sleep(max(0.0, min(_FIRST_PAUSE, self._deadline - time.monotonic())))
-        else:
-            self._closing.wait(pause)
+    def _add(self, kind: str, number: int | None, once: str | None, **fields: Any) -> None:
+        """Append an event; `once` tells apart those of a kind and trial that are kept once each."""
+        event: Event = {"kind": kind, "number": number, "time": time.time_ns() // 1_000_000}
+        if once is not None:
+            event["id"] = f"{'study' if number is None else number}/{kind}/{once}"
+        self._queue.append(event | fields)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _describe(event: Event) -> str:
-    whose = "the study" if event["number"] is None else f"trial {event['number']}"
-    return f"the event {event['kind']!r} of {whose}"
+def _sync_command(folder: Path) -> str:
+    """Return the command that sends what waits in a study's folder."""
+    here, storage = Path.cwd(), folder.absolute().parent.parent
+    paths = [Path(sys.executable), Path(__file__).with_name("sync.py")]
+    words = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+    return shlex.join(
+        [*words, folder.name, *(["--storage", str(storage)] if storage != DEFAULT else [])]
+    )
 
 
 def _source_tags() -> dict[str, str]:

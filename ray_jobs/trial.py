@@ -1,28 +1,39 @@
 """What runs on the cluster: one trial is one fit(), in its Tune actor or in a group of workers."""
 
+import gc
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from ray.train import UserCallback
 
-from colorization.config import ConfigError, parse
+from cause import Failure
+from colorization.config import parse
 from colorization.distributed import current_ranks
-from colorization.experiment import Experiment
+from colorization.experiment import Experiment, count_players
 from colorization.export import export
 from colorization.loss_log import Diverged
+from colorization.memory_saving import describe_saving, with_less_memory
 from colorization.training import Report, fit
-from failure import reason_of
+from directory_lock import sole_writer
+from failure import failure_of
+from out_of_memory import Memory, note_out_of_memory, note_saving, read_memory
+
+log = logging.getLogger("colorization")
+
+Row = dict[str, Any]
 
 
 def run_trial(config: dict[str, Any]) -> None:
     """Train a trial; Tune calls this.
 
     One worker trains in this very process. Several are a Ray Train job, whose reports come through
-    here. What would fail again in the same way is reported as `failed` and not retried.
+    here. What would fail again in the same way is reported as `failed`, with its `cause`, and not
+    retried; what ran out of memory is tried once more with less.
     """
     if config["workers"] == 1:
         from ray import tune
@@ -30,7 +41,7 @@ def run_trial(config: dict[str, Any]) -> None:
         with _log_file(config):
             # Without a GPU of its own the trial must not find one that others were given.
             device = None if config["gpus_per_worker"] else torch.device("cpu")
-            _fit(config, tune.report, device)
+            run_in_process(config, tune.report, device)
         return
     from ray import tune
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
@@ -51,15 +62,29 @@ def run_trial(config: dict[str, Any]) -> None:
         run_config=RunConfig(
             name="ray-train",
             storage_path=config["directory"],
-            callbacks=[TuneReportCallback()],
-            # A worker or a node may die: the group goes on from the run's last checkpoint.
-            failure_config=FailureConfig(max_failures=2, controller_failure_limit=2),
+            callbacks=[TuneReportCallback(), _MemoryWitness(Path(config["directory"]))],
+            # A worker or a node may die: the group goes on from the run's last checkpoint. Two of
+            # these are for memory: to save it, and to say that it did not help.
+            failure_config=FailureConfig(max_failures=4, controller_failure_limit=2),
         ),
     )
     try:
         trainer.fit()
-    except WorkerGroupError as error:  # tried again twice; Tune need not multiply that by its own
-        tune.report({"failed": reason_of(error)})
+    except WorkerGroupError as error:  # tried again already; Tune need not multiply that by its own
+        tune.report(_failed_row(failure_of(error), ""))
+
+
+class _MemoryWitness(UserCallback):
+    """Notes, in Train's controller, that workers ran out of memory, also those that were killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Note it before the group is started again."""
+        for failure in map(failure_of, worker_exceptions.values()):
+            if failure.cause == "out of memory":
+                note_out_of_memory(self._directory, failure.reason)
 
 
 def _run_worker(config: dict[str, Any]) -> None:
@@ -70,38 +95,99 @@ def _run_worker(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with _log_file(config):
-        _fit(config, ray.train.report, device)
+        run_in_process(config, ray.train.report, device)
 
 
-def _fit(
-    config: dict[str, Any],
-    report: Callable[[dict[str, Any]], None],
-    device: torch.device | None,
+def run_in_process(
+    config: dict[str, Any], report: Callable[[Row], None], device: torch.device | None
 ) -> None:
+    """Train as one of the trial's workers, each of which reports.
+
+    One that is alone goes on by itself with less memory; several are started again.
+    """
     run = Path(config["directory"])
-    experiment = parse(Experiment, config["experiment"])
+    asked = parse(Experiment, config["experiment"])
     alone = config["workers"] == 1
+    while True:
+        memory = read_memory(run)
+        saving = memory.first is not None
+        experiment = with_less_memory(asked, config["workers"]) if saving else asked
+        how = describe_saving(experiment) if saving else ""
+        if memory.second or (memory.first and experiment == asked):
+            report(_failed_row(_infeasible(experiment, config["workers"], memory), how))
+            return
+        failure = _attempt(experiment, run, alone, report, device, how)
+        if failure is None:
+            return
+        if failure.cause != "out of memory":
+            report(_failed_row(failure, how))
+            return
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _attempt(
+    experiment: Experiment,
+    run: Path,
+    alone: bool,
+    report: Callable[[Row], None],
+    device: torch.device | None,
+    saving: str,
+) -> Failure | None:
+    """Train; return what would fail again in the same way, and lack of memory.
+
+    Nothing of the error is returned: its frames hold the tensors that filled the memory.
+    """
+    first = current_ranks(device).first
     try:
-        fit(experiment, run, report=lambda news: report(_row(news)), device=device)
-        if current_ranks(device).first:
-            export(run, run / "model")
+        with sole_writer(run) if first else nullcontext():
+            if first and saving:
+                note_saving(run)
+                log.warning("out of memory before: goes on with %s", saving)
+            fit(
+                experiment, run, report=lambda news: report(report_row(news, saving)), device=device
+            )
+            if first:
+                export(run, run / "model")
     except Diverged as error:  # met by all ranks at once
-        report({"failed": str(error)})
-    except (ConfigError, torch.OutOfMemoryError) as error:
-        if not alone:
-            raise  # perhaps met by this rank only: the group must end
-        logging.getLogger("colorization").error(traceback.format_exc())
-        report({"failed": f"{type(error).__name__}: {error}"})
+        return failure_of(error)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure.cause == "out of memory":
+            note_out_of_memory(run, failure.reason)
+        # Perhaps met by this rank only: the group must end. Others may go well another time.
+        if not alone or failure.cause in ("worker lost", "error"):
+            raise
+        log.error(traceback.format_exc())
+        return failure
+    return None
 
 
-def _row(news: Report) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _infeasible(experiment: Experiment, workers: int, memory: Memory) -> Failure:
+    parameters = sum(count_players(experiment).values())
+    return Failure(
+        "out of memory",
+        f"infeasible: out of memory with {describe_saving(experiment)} too, at train.batch_size="
+        f"{experiment.train.batch_size} on {workers} worker{'s' * (workers > 1)}, data.size="
+        f"{experiment.data.size} and {parameters:,} parameters: {memory.second or memory.first}",
+    )
+
+
+def _failed_row(failure: Failure, saving: str) -> Row:
+    return {"failed": failure.reason, "cause": failure.cause, "memory_saving": saving}
+
+
+def report_row(news: Report, saving: str = "") -> Row:
+    """Return what the driver is told of an epoch, and how memory was saved in it."""
+    row: Row = {
         "epoch": news.epoch,
         "stage": news.stage,
         "scores": news.metrics,
         "gray": news.gray,
         "grid": str(news.grid) if news.grid else None,
         "last": news.last,
+        "memory_saving": saving,
     }
     if news.selecting_epoch is not None:
         row["selecting_epoch"] = news.selecting_epoch
@@ -115,13 +201,12 @@ def _log_file(config: dict[str, Any]) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(run / "trial.log", encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("colorization")
-    logger.addHandler(handler)
+    log.addHandler(handler)
     try:
         yield
     except Exception:
-        logger.error(traceback.format_exc())
+        log.error(traceback.format_exc())
         raise
     finally:
-        logger.removeHandler(handler)
+        log.removeHandler(handler)
         handler.close()

@@ -2,7 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from optuna.trial import TrialState
+
+if TYPE_CHECKING:
+    from study import Study
 
 
 class Candidate(NamedTuple):
@@ -10,6 +15,24 @@ class Candidate(NamedTuple):
 
     number: int
     values: tuple[float, ...]
+
+
+def candidates(study: "Study") -> list[Candidate]:
+    """Return the trials of a study that may win, with their objective values.
+
+    Those that were trained to their end; where the budget was spent before any was, those that were
+    stopped, by the scores of their best epoch.
+    """
+    complete = study.trials(TrialState.COMPLETE)
+    if complete:
+        return [Candidate(trial.number, tuple(trial.values)) for trial in complete]
+    found = []
+    for trial in study.trials(TrialState.PRUNED):
+        scores = study.selected_scores(trial.number) or {}
+        values = tuple(scores.get(name, math.nan) for name in study.objective)
+        if all(map(math.isfinite, values)):
+            found.append(Candidate(trial.number, values))
+    return found
 
 
 def pareto_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> list[Candidate]:

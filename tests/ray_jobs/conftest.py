@@ -16,7 +16,7 @@ from study_commands import Done, Place, new_place
 SPACE = """
 search:
   trials: 4
-  rung: {grace_period: 1, reduction_factor: 3}
+  scheduler: {grace_period: 1, reduction_factor: 3}
 experiment:
   data: {source: {name: sample, crops: 32, scoring_crops: 8}, size: 32}
   model:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -22,7 +24,7 @@ EPOCHS = 10
 SPACE = """
 search:
   trials: 2
-  rung: {grace_period: 50, reduction_factor: 3}
+  scheduler: {grace_period: 50}
 experiment:
   data: {source: {name: sample, crops: 64, scoring_crops: 8}, size: 32}
   model:
@@ -50,6 +52,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def command(place: Place, *more: str) -> list[str]:
     space, storage = str(place.folder / "space.yaml"), str(place.storage)
     return ["--model", "gan", "--space", space, "--name", "s", "--storage", storage, *more]
+
+
+def resumption(place: Place, *more: str) -> list[str]:
+    return ["--name", "s", "--resume", "--storage", str(place.storage), *more]
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> str:
@@ -97,7 +103,7 @@ def assert_nothing_lost_or_doubled(place: Place, trials: int = 2) -> None:
         assert len(metrics.read_text().splitlines()) == EPOCHS
 
 
-def test_ctrl_c_closes_the_trials_as_killed_and_the_same_command_goes_on(place):
+def test_ctrl_c_closes_the_trials_as_killed_and_resume_goes_on(place):
     process = place.start("tune.py", *command(place))
     read = read_until(process, r"epoch 3 ")
     done = end(process, signal.SIGINT, read)
@@ -109,7 +115,7 @@ def test_ctrl_c_closes_the_trials_as_killed_and_the_same_command_goes_on(place):
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in children.values()} == {"KILLED"}
     assert {trial.state for trial in place.trials("s")} == {TrialState.RUNNING}
-    again = place.run("tune.py", *command(place))
+    again = place.run("tune.py", *resumption(place))
     assert again.code == 0, again.output
     (number,) = re.findall(r"trial (\d) epoch 3 ", read)
     assert not re.search(rf"trial {number} epoch [12] ", again.output), "it began anew"
@@ -133,7 +139,7 @@ def test_a_study_whose_driver_was_killed_goes_on_with_nothing_lost_or_doubled(pl
     process.communicate()
     assert_gone(place, "ImplicitFunc")  # no trial trains on; what else Ray leaves does no harm
     assert re.search(r"trial \d epoch 4", read)
-    again = place.run("tune.py", *command(place))
+    again = place.run("tune.py", *resumption(place))
     assert again.code == 0, again.output
     assert_nothing_lost_or_doubled(place)
 
@@ -180,7 +186,7 @@ def test_a_dead_mlflow_server_stops_no_training_and_loses_nothing(place):
     assert "Traceback" not in cut_off.output
     assert [trial.state for trial in place.trials("s")] == [TrialState.COMPLETE] * 2
     assert not (place.storage / "mlflow.db").exists()
-    again = place.run("tune.py", *command(place))
+    again = place.run("tune.py", *resumption(place))
     assert again.code == 0, again.output
     assert_nothing_lost_or_doubled(place)
     assert place.client().get_model_version_by_alias("colorizer-gan", "champion")
@@ -215,3 +221,85 @@ def test_a_running_cluster_is_joined_and_goes_on_running(place):
         for pid in place.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+TWELVE = [
+    "search.trials=12",
+    "search.scheduler={name: asha, grace_period: 2, reduction_factor: 2}",
+    "train.stages.adversarial.epochs=4",
+    "train.learning_rate=!loguniform [1e-4, 1e-2]",
+    "--concurrent=1",
+    "--seed=7",
+]
+
+
+def kill_at_a_random_moment(place: Place, process: subprocess.Popen[str], draw: Random) -> bool:
+    """SIGKILL a command's process group after some lines and moments; tell whether it ran still."""
+    assert process.stdout is not None
+    for _ in range(draw.randint(4, 14)):
+        if not process.stdout.readline():
+            return False
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(draw.uniform(0, 2))
+    running = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert_gone(place)
+    return running
+
+
+def what_is_known(place: Place) -> list[tuple[Any, ...]]:
+    """Return all that must not hang on what happened to the study's processes."""
+    trials = place.trials("s")
+    numbers = [
+        {
+            name: {key: value for key, value in scores.items() if "second" not in key}
+            for name, scores in trial.user_attrs.items()
+            if name.startswith("epoch-")
+        }
+        for trial in trials
+    ]
+    return [
+        (t.number, t.state, t.params, t.values, t.intermediate_values, t.user_attrs["epochs"], n)
+        for t, n in zip(trials, numbers, strict=True)
+    ]
+
+
+def test_a_study_killed_five_times_ends_as_one_that_never_was(place, tmp_path):
+    with new_place(tmp_path / "undisturbed") as calm:
+        (calm.folder / "space.yaml").write_text(SPACE)
+        done = calm.run("tune.py", *command(calm, *TWELVE))
+        assert done.code == 0, done.output
+        expected = what_is_known(calm)
+    draw = Random(os.environ.get("KILL_SEED", "1"))
+    words, kills = command(place, *TWELVE), 0
+    while kills < 5:
+        assert kill_at_a_random_moment(place, place.start("tune.py", *words), draw)
+        words, kills = resumption(place), kills + 1
+    last = place.run("tune.py", *words)
+    assert last.code == 0, last.output
+    assert what_is_known(place) == expected
+    assert len(expected) == 12
+    assert {state for _, state, *_ in expected} == {TrialState.COMPLETE, TrialState.PRUNED}
+    parent, children = place.runs("s")
+    assert parent.info.status == "FINISHED"
+    assert children.keys() == set(range(12))
+    for trial in place.trials("s"):
+        run = children[trial.number]
+        assert run.data.tags["state"] == trial.state.name
+        assert run.info.status == {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}[trial.state.name]
+        assert place.steps(run, "ab_mae") == list(range(1, trial.user_attrs["epochs"] + 1))
+
+
+@pytest.mark.parametrize("title", ["raylet", "gcs_server"])
+def test_a_study_whose_ray_was_killed_ends_and_goes_on(place, title):
+    process = place.start("tune.py", *command(place))
+    read_until(process, r"epoch 3 ")
+    (pid,) = [pid for pid, found in place.processes().items() if f"/{title} " in found]
+    os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert_gone(place)
+    again = place.run("tune.py", *resumption(place))
+    assert again.code == 0, again.output
+    assert_nothing_lost_or_doubled(place)

@@ -227,8 +227,8 @@ def test_a_setting_below_a_number_is_refused(small):
 
 
 def test_search_settings_are_changed_under_search(small):
-    space = small(overrides=["search.trials=3", "search.rung.grace_period=4"])
-    assert (space.search.trials, space.search.rung.grace_period) == (3, 4)
+    space = small(overrides=["search.trials=3", "search.scheduler.grace_period=4"])
+    assert (space.search.trials, space.search.scheduler.grace_period) == (3, 4)
 
 
 # --- what is wrong is said before anything starts
@@ -289,7 +289,7 @@ def test_a_stage_that_freezes_a_part_that_one_branch_lacks_is_refused(small):
         ("objective: {ab_mae: less}", "'min' or 'max'"),
         ("trails: 3", "did you mean 'trials'"),
         ("first_trials: [resnet_gun]", "no recipe 'resnet_gun'; recipes: .*resnet_gan"),
-        ("rung: {metric: psnr}", "rung.metric: found 'psnr'"),
+        ("scheduler: {metric: psnr}", "scheduler.metric: found 'psnr'"),
     ],
 )
 def test_a_wrong_search_setting_names_what_is_right(small, search, message):

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from cause import Failure
 from colorization.config import ConfigError
 from colorization.experiment import read_experiment
 from colorization.models.gan import GANConfig
+from past_study import PastStudy
 from space import Space
 from study import Study
 
@@ -42,7 +44,7 @@ def open_study(tmp_path: Path) -> Open:
 
     def open_it(*overrides: str, trials: int = 8, seed: int = 0, name: str = "gan-1") -> Study:
         space = Space.read(file, "gan", list(overrides))
-        return Study(tmp_path / name, name, space, seed, trials)
+        return Study(tmp_path / "studies" / name, name, space, seed, trials)
 
     return open_it
 
@@ -91,9 +93,10 @@ def test_a_stopped_trial_is_pruned_with_its_reason_and_how_far_it_came(open_stud
 def test_a_failed_trial_is_told_as_failed_with_its_reason(open_study: Open):
     study = open_study()
     study.next()
-    study.fail(0, "Diverged: loss is nan")
+    study.fail(0, Failure("diverged", "loss is nan"))
     (trial,) = study.trials(TrialState.FAIL)
-    assert trial.user_attrs["reason"] == "Diverged: loss is nan"
+    assert trial.user_attrs["cause"] == "diverged"
+    assert trial.user_attrs["reason"] == "loss is nan"
     assert study.remaining == 7
 
 
@@ -112,8 +115,8 @@ def test_a_trial_without_a_scored_epoch_fails_and_says_so(open_study: Open):
     study.next()
     study.record_epoch(0, 1, 1, scores(math.nan))
     refusal = study.complete(0)
-    assert refusal == "it ended without an epoch whose score is a number"
-    assert attributes(study, 0)["reason"] == refusal
+    assert refusal == ("diverged", "it ended without an epoch whose score is a number")
+    assert attributes(study, 0)["cause"] == "diverged"
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
 
 
@@ -121,7 +124,7 @@ def test_an_objective_that_is_not_a_number_makes_a_failure_that_names_it(open_st
     study = open_study()
     study.next()
     study.record_epoch(0, 1, 1, scores(0.9, ab_jsd=math.nan))
-    assert study.complete(0) == "not a number in its best epoch: ab_jsd"
+    assert study.complete(0) == ("diverged", "not a number in its best epoch: ab_jsd")
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
 
 
@@ -153,7 +156,7 @@ def test_a_restart_does_not_draw_the_same_trials_again(open_study: Open):
     for number in range(4):  # the recipe, and three draws of the sampler, each by another process
         study = open_study()
         assert study.next()[0] == number
-        study.fail(number, "x")
+        study.fail(number, Failure("error", "x"))
     drawn = {str(trial.params) for trial in open_study().trials()}
     assert len(drawn) == 4
 
@@ -171,7 +174,7 @@ def test_what_remains_counts_unfinished_trials_and_may_be_raised(open_study: Ope
     study = open_study(trials=3)
     study.next()
     study.next()
-    study.fail(0, "x")
+    study.fail(0, Failure("error", "x"))
     assert open_study(trials=3).remaining == 2
     assert open_study(trials=5).remaining == 4
     assert open_study(trials=1).remaining == 0
@@ -188,7 +191,7 @@ def test_trials_that_run_remain_but_are_not_handed_out_again(open_study: Open):
 
 def test_another_space_under_the_same_name_is_refused(open_study: Open):
     open_study().next()
-    with pytest.raises(ConfigError, match=r"'gan-1'.*another --name"):
+    with pytest.raises(ConfigError, match=r"study 'gan-1'.*searches another space"):
         open_study("model.lambda_l1=!loguniform [1, 10]")
 
 
@@ -215,7 +218,8 @@ def test_scores_of_the_past_are_listed_for_the_stopping_rule(open_study: Open):
     study.record_epoch(1, 1, 1, scores(0.7))
     study.record_epoch(0, 1, 1, scores(0.9))
     study.record_epoch(0, 2, 2, scores(0.8))
-    assert open_study().past_scores("against_gray") == [(0, 1, 0.9), (0, 2, 0.8), (1, 1, 0.7)]
+    past = list(open_study().past_scores("against_gray"))
+    assert past == [(0, 1, 0.9), (0, 2, 0.8), (1, 1, 0.7)]
 
 
 def test_the_scores_of_leave_gray_are_kept_with_the_study(open_study: Open):
@@ -223,3 +227,108 @@ def test_the_scores_of_leave_gray_are_kept_with_the_study(open_study: Open):
     assert study.gray == {}
     study.gray = {"ab_mae": 0.125}
     assert open_study().gray == {"ab_mae": 0.125}
+
+
+def test_a_trial_killed_between_its_stop_and_its_end_is_stopped_and_not_gone_on_with(
+    open_study: Open,
+):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 2, 2, scores(0.9), stop="place 4 of 4")
+    again = open_study()
+    (trial,) = again.trials(TrialState.PRUNED)
+    assert trial.user_attrs["reason"] == "place 4 of 4"
+    assert again.next()[0] == 1
+
+
+def test_an_epoch_that_was_stored_by_half_does_not_count(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, 1, scores(0.9))
+    study._set(0, "epoch-2", {**scores(0.8), "epoch": 2})  # killed before the rest was written
+    again = open_study()
+    assert list(again.past_scores("against_gray")) == [(0, 1, 0.9)]
+    assert again.epochs_trained(0) == 1
+    again.next()
+    again.record_epoch(0, 2, 2, scores(0.8))
+    assert again.epochs(0).keys() == {1, 2}
+
+
+def test_every_selecting_epoch_is_an_intermediate_value_for_optunas_pages(open_study: Open):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, None, scores(1.0))
+    study.record_epoch(0, 2, 1, scores(0.9))
+    study.record_epoch(0, 3, 2, scores(0.7))
+    assert open_study().trials()[0].intermediate_values == {1: 0.9, 2: 0.7}
+
+
+def test_stopped_trials_with_scores_do_not_disturb_a_sampler_of_two_objectives(open_study: Open):
+    study = open_study(trials=40)
+    for number in range(15):  # beyond the trials that are drawn at random
+        study.next()
+        study.record_epoch(number, 1, 1, scores(0.9, ab_mae=number / 100))
+        study.prune(number, "slow") if number % 2 else study.complete(number)
+    assert study.next()[0] == 15
+
+
+def test_trials_drawn_by_one_process_equal_those_drawn_by_a_process_each(open_study: Open):
+    def search(name: str, processes: bool) -> list[dict[str, Any]]:
+        study = open_study(name=name, trials=14)
+        for number in range(14):
+            study = open_study(name=name, trials=14) if processes else study
+            study.next()
+            width = study.parameters(number)["model.generator.width"]
+            study.record_epoch(number, 1, 1, scores(0.9, ab_mae=width / 64))
+            study.complete(number)
+        return [trial.params for trial in study.trials()]
+
+    assert search("one", processes=False) == search("many", processes=True)
+
+
+def test_what_the_sampler_draws_is_stored_whole_or_not_at_all(open_study: Open, tmp_path: Path):
+    study = open_study()
+    study.next()
+    journal = (tmp_path / "studies" / "gan-1" / "optuna.journal").read_text().splitlines()
+    before = len(journal)
+    study.next()
+    added = (tmp_path / "studies" / "gan-1" / "optuna.journal").read_text().splitlines()[before:]
+    assert len(added) == 1
+    assert "model.lambda_l1" in added[0]
+    assert "experiment" in added[0]
+
+
+@pytest.fixture
+def past(open_study: Open, tmp_path: Path) -> PastStudy:
+    """A study with a finished, a stopped and a failed trial, of three different widths."""
+    study = open_study(name="old")
+    for number in range(3):
+        study.next()
+        study.record_epoch(number, 1, 1, scores(0.9, ab_mae=number / 10))
+    study.complete(0)
+    study.prune(1, "slow")
+    study.fail(2, Failure("error", "x"))
+    return PastStudy.open(tmp_path, "old", "--from")
+
+
+def test_a_study_knows_the_trials_of_another_one_that_its_space_may_give(
+    open_study: Open, past: PastStudy
+):
+    study = open_study("model.lambda_l1=!loguniform [0.5, 2000]")
+    assert study.adopt(past) == 2
+    assert study.trials() == []
+    assert (study.remaining, study.unasked) == (8, 8)
+    assert list(study.past_scores("ab_mae")) == [(0, 1, 0.0), (1, 1, 0.1)]
+    number, _ = study.next()
+    assert number == 2
+    again = open_study("model.lambda_l1=!loguniform [0.5, 2000]")
+    assert [trial.number for trial in again.trials()] == [2]
+
+
+def test_trials_that_a_space_would_never_give_are_not_taken_over(open_study: Open, past: PastStudy):
+    assert open_study("train.batch_size=4", name="a").adopt(past) == 0
+    narrow = past.trials[1].params["model.lambda_l1"]
+    changed = f"model.lambda_l1=!loguniform [{narrow / 2}, {narrow * 2}]"
+    found = open_study(changed, name="b")
+    inside = [t for t in past.trials[:2] if narrow / 2 <= t.params["model.lambda_l1"] <= narrow * 2]
+    assert found.adopt(past) == len(inside)

@@ -3,14 +3,13 @@ import math
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlflow_store import prepare
-from tracking import Tracker, default_tracking_uri
+from tracking import RunStatus, Tracker, default_tracking_uri
 
 # isort: split
 from mlflow import MlflowClient
@@ -125,30 +124,9 @@ def test_a_dead_server_leaves_the_events_on_disk_and_the_next_start_sends_them(
     assert not tracker.close(timeout=0.1)
     assert "14 events" in messages[-1]
     assert str(tmp_path / "study" / "mlflow-queue.jsonl") in messages[-1]
+    assert f"ray_jobs/sync.py study --storage {tmp_path.parent}" in messages[-1]
     assert open_tracker(tmp_path, store).start().close()
     assert steps(store, runs(store)["trial-0001"], "ab_mae") == [(1, 0.1), (2, 0.05)]
-
-
-def test_an_outage_is_reported_once_and_ends_by_itself(tmp_path, store):
-    messages: list[str] = []
-    said, again = threading.Event(), threading.Event()
-
-    def report(message: str) -> None:
-        messages.append(message)
-        said.set()
-        if "answers again" in message:
-            again.set()
-
-    (tmp_path / "store" / "mlartifacts").write_text("a file where a folder must be")
-    tracker = Tracker(tmp_path / "study", store, "colorization", "gan-1", report).start()
-    record_two_trials(tracker, tmp_path)
-    assert said.wait(20)
-    (tmp_path / "store" / "mlartifacts").unlink()
-    assert again.wait(20)
-    assert tracker.close()
-    assert len(messages) == 2
-    assert "events wait on disk" in messages[0]
-    assert len(list((tmp_path / "store").rglob("grids/grid.png"))) == 2
 
 
 def test_events_of_a_killed_process_are_sent_at_the_next_start(tmp_path, store):
@@ -169,13 +147,92 @@ def test_sending_all_events_a_second_time_doubles_nothing(tmp_path, store):
         record_two_trials(tracker, tmp_path)
     sent = tmp_path / "study" / "mlflow-sent.json"
     state = json.loads(sent.read_text())
-    assert state["sent"] == 14
+    assert state["offset"] == (tmp_path / "study" / "mlflow-queue.jsonl").stat().st_size
     # Killed after everything was sent and before anything but the study's identity was noted.
     identity = {"study_id": state["memory"]["study_id"]}
-    sent.write_text(json.dumps({"sent": 0, "memory": identity}))
+    sent.write_text(json.dumps({"offset": 0, "memory": identity}))
     assert open_tracker(tmp_path, store).start().close()
     assert len(runs(store)) == 3
     assert steps(store, runs(store)["trial-0000"], "ab_mae") == [(1, 0.1), (2, 0.05)]
+
+
+def test_an_epoch_told_again_after_a_kill_is_recorded_once(tmp_path, store):
+    killed = open_tracker(tmp_path, store)  # before the study's storage had the epoch
+    killed.trial_started(0, "trial-0000", {})
+    killed.epoch(0, 0, {"gray/ab_mae": 0.3})
+    killed.epoch(0, 1, {"ab_mae": 0.2})
+    with open_tracker(tmp_path, store) as tracker:
+        tracker.trial_started(0, "trial-0000", {})
+        tracker.epoch(0, 0, {"gray/ab_mae": 0.3})
+        tracker.epoch(0, 1, {"ab_mae": 0.2})
+        tracker.epoch(0, 1, {"seconds": 4.0})  # other numbers of the same epoch
+        tracker.epoch(0, 2, {"ab_mae": 0.1})
+    run = runs(store)["trial-0000"]
+    assert steps(store, run, "ab_mae") == [(1, 0.2), (2, 0.1)]
+    assert steps(store, run, "gray/ab_mae") == [(0, 0.3)]
+    assert steps(store, run, "seconds") == [(1, 4.0)]
+
+
+def test_the_studys_numbers_and_files_are_recorded_again_where_they_changed(tmp_path, store):
+    file = tmp_path / "best.yaml"
+    for number, count in ((0.2, 1), (0.2, 1), (0.1, 2)):
+        file.write_text(f"best: {number}")
+        with open_tracker(tmp_path, store) as tracker:
+            tracker.parent_metrics({"best": number})
+            tracker.file(None, file, "")
+        run = runs(store)["gan-1"]
+        assert run.data.metrics == {"best": number}
+        assert len(steps(store, run, "best")) == count
+        (kept,) = (tmp_path / "store" / "mlartifacts").rglob("best.yaml")
+        assert kept.read_text() == f"best: {number}"
+
+
+def test_trials_that_ended_while_their_process_was_killed_are_closed(tmp_path, store):
+    killed = open_tracker(tmp_path, store)
+    for number in range(5):
+        killed.trial_started(number, f"trial-{number:04d}", {})
+    killed.trial_ended(0, "FINISHED", {"state": "COMPLETE"})
+    killed.trial_ended(2, "KILLED", {"state": "interrupted"})  # stopped early, if it had lived
+    killed.trial_ended(3, "FAILED", {"state": "FAIL"})
+    killed.trial_started(3, "trial-0003", {})
+    ended: dict[int, tuple[RunStatus, dict[str, str]]] = {
+        0: ("FINISHED", {"state": "COMPLETE"}),
+        1: ("FAILED", {"state": "FAIL", "cause": "diverged"}),
+        2: ("KILLED", {"state": "PRUNED"}),
+        3: ("FAILED", {"state": "FAIL"}),
+    }
+    queue = tmp_path / "study" / "mlflow-queue.jsonl"
+    for _ in range(2):
+        with open_tracker(tmp_path, store) as tracker:
+            tracker.reconcile(ended)
+        found = runs(store)
+        for number, (status, tags) in ended.items():
+            run = found[f"trial-{number:04d}"]
+            assert run.info.status == status
+            assert tags.items() <= run.data.tags.items()
+        assert found["trial-0004"].info.status == "RUNNING"
+        assert len(queue.read_text().splitlines()) == 12  # 9 before, and the three ends not known
+
+
+def test_files_wait_until_they_are_sent(tmp_path, store, dead_server):
+    model, grid = tmp_path / "model", tmp_path / "grid.png"
+    model.mkdir()
+    (model / "weights.pt").write_bytes(b"weights")
+    grid.write_bytes(b"a grid")
+    tracker = open_tracker(tmp_path, dead_server).start()
+    tracker.trial_started(0, "trial-0000", {})
+    tracker.file(0, model, "")
+    tracker.file(0, grid, "grids")
+    tracker.file(0, model, "")
+    assert tracker.waiting_paths() == {model, grid}
+    assert not tracker.close(timeout=0.1)
+    tracker = open_tracker(tmp_path, store)
+    assert tracker.waiting_paths() == {model, grid}
+    with tracker:
+        assert tracker.close()
+    assert open_tracker(tmp_path, store).waiting_paths() == set()
+    sent = [*(tmp_path / "store" / "mlartifacts").rglob("*.p*")]
+    assert sorted(path.name for path in sent) == ["grid.png", "weights.pt"]
 
 
 PICTURES = {
@@ -300,8 +357,9 @@ def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(tmp_path, store):
         tracker.epoch(1, 1, {"ab_mae": 0.1})
         assert tracker.close()
     assert runs(store)["trial-0001"].data.metrics == {"ab_mae": 0.1}
-    assert len(messages) == 1
-    assert "trial 0" in messages[0]
+    refused, left = messages
+    assert "trial 0" in refused
+    assert "3 of them refused" in left
 
 
 def test_the_environment_variable_wins_over_the_database_in_the_storage(tmp_path, monkeypatch):

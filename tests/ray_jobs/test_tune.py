@@ -92,7 +92,7 @@ def test_a_run_has_all_settings_under_dotted_names(finished, runs):
     assert {key for key in params if key not in DATA} == flatten(experiment).keys()
     assert params["train.learning_rate"] == "0.005"
     assert params["train.seed"] == "51"
-    assert runs[0].data.params["search.rung.reduction_factor"] == "3"
+    assert runs[0].data.params["search.scheduler.reduction_factor"] == "3"
     assert runs[0].data.params["trial_shape"] == "1 worker x (1 CPU)"
 
 

@@ -1,0 +1,12 @@
+"""What a trial may fail of."""
+
+from typing import Literal, NamedTuple
+
+Cause = Literal["diverged", "out of memory", "bad data", "bad settings", "worker lost", "error"]
+
+
+class Failure(NamedTuple):
+    """Why a trial failed: of what kind it was, and what there is to read."""
+
+    cause: Cause
+    reason: str
