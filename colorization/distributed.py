@@ -114,6 +114,13 @@ def mean_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:
     return total / ranks.size
 
 
+def broadcast_weights(network: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the first one's weights and buffers."""
+    if ranks.size > 1:
+        for tensor in (*network.parameters(), *network.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+
 def replicate(network: nn.Module, ranks: Ranks) -> nn.Module:
     """Make the ranks average a network's gradients, in place; one rank: nothing to do.
 
@@ -123,8 +130,7 @@ def replicate(network: nn.Module, ranks: Ranks) -> nn.Module:
     """
     if ranks.size == 1 or not any(p.requires_grad for p in network.parameters()):
         return network
-    for tensor in (*network.parameters(), *network.buffers()):
-        dist.broadcast(tensor.detach(), src=0)
+    broadcast_weights(network, ranks)
     # torch 2.15 gave the option a new name and warns of the old one.
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"

@@ -100,13 +100,6 @@ def _spectral_vectors(model: nn.Module) -> list[Tensor]:
     ]
 
 
-def broadcast_weights(network: nn.Module, ranks: Ranks) -> None:
-    """Give every rank the first one's weights and buffers."""
-    if ranks.size > 1:
-        for tensor in (*network.parameters(), *network.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
-
-
 def average_gradients(network: nn.Module, ranks: Ranks) -> None:
     """Average a network's gradients over the ranks once all parts have added theirs.
 

@@ -14,7 +14,13 @@ from colorization.color import rgb_to_lab
 from colorization.color_statistics import color_statistics
 from colorization.data import PictureSet, TrainingLoader
 from colorization.data.picture_sets import ColorStatistics
-from colorization.distributed import Ranks, mean_over_ranks, replicate, share_batch_statistics
+from colorization.distributed import (
+    Ranks,
+    broadcast_weights,
+    mean_over_ranks,
+    replicate,
+    share_batch_statistics,
+)
 from colorization.ema import AveragedWeights
 from colorization.experiment import Experiment, Stage, build_model, without_pretrained
 from colorization.loss_log import LossLog
@@ -22,7 +28,6 @@ from colorization.memory_saving import checkpoint_activations
 from colorization.micro_batches import (
     add_gradients,
     average_gradients,
-    broadcast_weights,
     check_micro_batches,
 )
 from colorization.models.colorizer import Progress, Turn

@@ -116,18 +116,23 @@ class StudyCallback(_NeverRestored, tune.Callback):
         """Open a trial's MLflow run; a trial that is tried again after a crash comes here twice."""
         number = trial.config["number"]
         if number in self._running:
-            failure = trial_failure(trial)
-            if failure.cause == "out of memory":  # its process was killed, and could not note it
-                note_out_of_memory(Path(trial.config["directory"]), failure.reason)
-            self._console.message(
-                f"trial {number} goes on from its last checkpoint after a crash "
-                f"({failure.cause}: {failure.reason})"
-            )
             return
         self._running[number] = self._study.seconds_of(number)
         self._spending.trial_started(number)
         self._recorder.started(number)
         self._console.trial_started(number, self._study.parameters(number))
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Say why a trial is started again."""
+        number, failure = trial.config["number"], trial_failure(trial)
+        if failure.cause == "out of memory":  # its process was killed, and could not note it
+            note_out_of_memory(Path(trial.config["directory"]), failure.reason)
+        self._console.message(
+            f"trial {number} goes on from its last checkpoint after a crash "
+            f"({failure.cause}: {failure.reason})"
+        )
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

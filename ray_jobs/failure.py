@@ -96,9 +96,14 @@ def trial_failure(trial: Trial) -> Failure:
     Trial.get_error looks in the storage, where the error arrives only after the callbacks are told.
     """
     file = trial.pickled_error_file
-    if file is None or not Path(file).exists():
+    if file is not None and Path(file).exists():
+        return failure_of(cloudpickle.loads(Path(file).read_bytes()))
+    # Tune pickles errors of actors and tasks only; a node's memory monitor raises another kind.
+    if trial.error_file is None or not Path(trial.error_file).exists():
         return Failure("error", "Ray does not say why; see the trial's trial.log")
-    return failure_of(cloudpickle.loads(Path(file).read_bytes()))
+    told = Path(trial.error_file).read_text(encoding="utf-8")
+    last = " ".join(told[told.rindex("Failure #") :].split())[:1000]
+    return Failure("out of memory" if "low on memory" in last else "error", last)
 
 
 def _unwrapped(error: BaseException) -> tuple[BaseException, str]:

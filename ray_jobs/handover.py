@@ -20,7 +20,7 @@ from colorization.export import export, load_run
 from console import Ranked, StudyConsole
 from promotion import promote
 from registry import find_version, register, score_model
-from storage import DEFAULT, trial_folder
+from storage import DEFAULT, short_path, trial_folder
 from study import Study
 from tracking import Tracker
 from winner import candidates, pareto_front, winner
@@ -83,10 +83,9 @@ def hand_over(
 
 def _next_commands(job: "Job", best: int, best_file: Path) -> list[tuple[str, str]]:
     """Say what a person is likely to want now, as commands to copy."""
-    here = Path.cwd()
 
     def short(path: Path) -> str:
-        return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+        return shlex.quote(short_path(path))
 
     python = short(Path(sys.executable))
     scripts = Path(__file__).parent

@@ -26,7 +26,7 @@ class Keeper:
         """Limit the bytes of the study's trials in `folder`; None keeps everything."""
         self._study, self._folder, self._tracker = study, folder, tracker
         self._limit, self._report = limit_bytes, report
-        self._said = ""
+        self._exceeded = self._failed = False  # what was said already
 
     def enforce(self) -> None:
         """Delete what is needed least until the study holds no more than its quota."""
@@ -37,15 +37,15 @@ class Keeper:
                 self._folder, self._limit, self._needs(), keep=self._tracker.waiting_paths()
             )
         except OSError as error:  # no reason to end a study
-            self._say(f"--keep-gb: cannot delete what is needed least: {error}")
+            if not self._failed:
+                self._report(f"--keep-gb: cannot delete what is needed least: {error}")
+            self._failed = True
             return
-        if message := quota_message(freed, self._limit):
-            self._say(message)
-
-    def _say(self, message: str) -> None:
-        if message != self._said:
+        exceeds = freed.held > self._limit
+        message = quota_message(freed, self._limit)
+        if message and (freed.trials or not self._exceeded):
             self._report(message)
-            self._said = message
+        self._exceeded = exceeds
 
     def _needs(self) -> dict[int, Need]:
         """Say of each trial what it is kept for, the least wanted ones of a kind first."""

@@ -90,7 +90,8 @@ class Recorder:
             # The newest of all is reported by the trial itself once more.
             if not self._study.gray or not known < line["epoch"] < newest:
                 continue
-            row = report_row(repeat_report(experiment, run, history[:count], self._study.gray))
+            report = repeat_report(experiment, run, history[:count], self._study.gray)
+            row = report_row(report, self._study.memory_saving(number))
             selecting, score = row.get("selecting_epoch"), row["scores"][self._metric]
             stop = rules.record(number, selecting, score) if selecting else None
             self.epoch(number, row, stop)

@@ -30,6 +30,12 @@ def storage_folder(given: str | None) -> Path:
     return folder
 
 
+def short_path(path: Path) -> str:
+    """Write a path for a command to copy: as seen from here, where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def lock_folder(folder: Path, way_out: str) -> TextIO:
     """Keep other processes out of a folder until the returned file is closed.
 

@@ -188,8 +188,12 @@ class Study:
 
     def record_memory_saving(self, number: int, how: str) -> None:
         """Store by what means a trial that ran out of memory was made to fit."""
-        if self._frozen(number).user_attrs.get("memory_saving", "") != how:
+        if self.memory_saving(number) != how:
             self._set(number, "memory_saving", how)
+
+    def memory_saving(self, number: int) -> str:
+        """Return by what means a trial was made to fit; nothing where it did by itself."""
+        return self._frozen(number).user_attrs.get("memory_saving", "")
 
     def epochs(self, number: int) -> dict[int, dict[str, float]]:
         """Return the stored scores of a trial's epochs that select."""

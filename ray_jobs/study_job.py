@@ -64,7 +64,7 @@ def run(job: Job, console: StudyConsole) -> int:
     for name in checked.sets.unreadable:
         console.message(f"left out: {name}")
 
-    from mlflow_store import check_uri, default_tracking_uri
+    from mlflow_store import EXPERIMENT, check_uri, default_tracking_uri, without_password
     from shared_memory import clear_shared_memory
     from tracking import Tracker
 
@@ -75,8 +75,13 @@ def run(job: Job, console: StudyConsole) -> int:
         cleaning.callback(clear_shared_memory)
         cleaning.callback(shut_down)
         clear_shared_memory()
-        tracker = Tracker(job.folder, uri, "colorization", job.name, console.message)
+        tracker = Tracker(job.folder, uri, EXPERIMENT, job.name, console.message)
         cleaning.callback(tracker.close)
+        if tracker.has_moved:
+            console.message(
+                "its records went to MLflow at another address before: all of them are sent to "
+                f"{without_password(uri)} (MLFLOW_TRACKING_URI says where)"
+            )
         with ThreadPoolExecutor(1) as beside:  # a new MLflow database takes as long as Ray's start
             opening = beside.submit(tracker.start)
             nodes = connect(checked.address)

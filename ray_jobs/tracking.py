@@ -20,7 +20,7 @@ from delivery import Delivery
 from event_queue import Event, EventQueue
 from mlflow_sender import Sender
 from mlflow_store import default_tracking_uri, prepare, without_password
-from storage import DEFAULT
+from storage import DEFAULT, short_path
 
 __all__ = ["RunStatus", "Sent", "Tracker", "default_tracking_uri"]
 
@@ -253,9 +253,8 @@ def _digest(value: Any) -> str:
 
 def _sync_command(folder: Path) -> str:
     """Return the command that sends what waits in a study's folder."""
-    here, storage = Path.cwd(), folder.absolute().parent.parent
-    paths = [Path(sys.executable), Path(__file__).with_name("sync.py")]
-    words = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+    storage = folder.absolute().parent.parent
+    words = [short_path(Path(sys.executable)), short_path(Path(__file__).with_name("sync.py"))]
     return shlex.join(
         [*words, folder.name, *(["--storage", str(storage)] if storage != DEFAULT else [])]
     )

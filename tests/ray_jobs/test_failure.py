@@ -1,5 +1,7 @@
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerHealthCheckFailedError,
 )
+from ray.tune.experiment import Trial
 
 from cause import Failure
 from colorization import config
@@ -17,7 +20,7 @@ from colorization.config import ConfigError
 from colorization.data import DataConfig, FolderSource, open_data
 from colorization.loss_log import Diverged
 from colorization.pictures import read_rgb
-from failure import StillWritten, failure_of
+from failure import StillWritten, failure_of, trial_failure
 from out_of_memory import Memory, note_out_of_memory, note_saving, read_memory
 
 
@@ -163,3 +166,20 @@ def test_an_attempt_counts_once_however_many_note_that_it_ran_out_of_memory(tmp_
     note_out_of_memory(tmp_path, "and again")
     assert read_memory(tmp_path) == Memory("rank 0", saving=True, second="again")
     assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
+
+
+def test_a_process_that_the_nodes_memory_monitor_killed_ran_out_of_memory(tmp_path: Path):
+    # Tune leaves no pickle of this error: it is neither an actor's nor a task's.
+    monitor = "Task was killed due to the node running low on memory.\nMemory on the node: 7 GB"
+    told = tmp_path / "error.txt"
+    told.write_text(
+        "Failure # 1 (occurred at 2020-01-01)\nsomething else\n"
+        f"Failure # 2 (occurred at 2020-01-02)\n{OutOfMemoryError(monitor)}\n"
+    )
+    seen = SimpleNamespace(pickled_error_file=None, error_file=str(told))
+    failure = trial_failure(cast(Trial, seen))
+    assert failure.cause == "out of memory"
+    assert "running low on memory" in failure.reason
+    assert "something else" not in failure.reason
+    told.write_text("Failure # 1 (occurred at 2020-01-01)\nsomething else\n")
+    assert trial_failure(cast(Trial, seen)).cause == "error"
