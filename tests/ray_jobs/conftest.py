@@ -67,6 +67,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     with new_place(tmp_path_factory.mktemp("finished")) as place:
         space = place.folder / "space.yaml"
         space.write_text(SPACE)
-        flags = ["--space", str(space), "--name", "small", "--seed", "51", "--concurrent", "2"]
+        flags = ["--space", str(space), "--name", "small", "--seed", "51", "--concurrent", "1"]
         tuned = place.run("tune.py", "--model", "gan", *flags, "--storage", str(place.storage))
         yield Finished(place, space, tuned)
