@@ -101,8 +101,10 @@ def connect(address: str | None) -> list[Node]:
             dashboard_host="127.0.0.1",
             **options,
         )
-    for name in ("ray.tune", "ray.train", "ray.data"):
+    for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Tune prints the traceback of each attempt of a trial that fails; its trial.log has it too.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\..*")
     return [
         Node(

@@ -68,7 +68,7 @@ def failure_of(error: BaseException) -> Failure:
     message = _message(inner)
     named = f"{type(inner).__name__}: {message}" if message else type(inner).__name__
     if is_out_of_memory(inner):
-        return Failure("out of memory", named)
+        return Failure("out of memory", _without_statistics(named))
     match inner:
         case Diverged():
             return Failure("diverged", message)
@@ -102,8 +102,13 @@ def trial_failure(trial: Trial) -> Failure:
     if trial.error_file is None or not Path(trial.error_file).exists():
         return Failure("error", "Ray does not say why; see the trial's trial.log")
     told = Path(trial.error_file).read_text(encoding="utf-8")
-    last = " ".join(told[told.rindex("Failure #") :].split())[:1000]
+    last = _without_statistics(" ".join(told[told.rindex("Failure #") :].split()))[:1000]
     return Failure("out of memory" if "low on memory" in last else "error", last)
+
+
+def _without_statistics(message: str) -> str:
+    """Cut what Ray's memory monitor adds on its own stores, programs and settings."""
+    return message.partition(" Object store memory usage")[0]
 
 
 def _unwrapped(error: BaseException) -> tuple[BaseException, str]:

@@ -1,4 +1,4 @@
-"""Which of a space's experiments takes most memory, by estimate."""
+"""Which of a space's experiments take most memory, and least, by estimate."""
 
 import json
 import math
@@ -17,14 +17,17 @@ class Largest(NamedTuple):
     """The experiment whose training step is the largest of those that were estimated."""
 
     experiment: Experiment
-    estimated: int
-    kinds: int
+    size: int  # bytes, by estimate
+    smallest: Experiment  # of those that were estimated
+    smallest_size: int
+    estimated: int  # how many were
+    kinds: int  # how many there are
 
 
 def find_largest(
     tried: Sequence[Experiment], typical: Experiment, seconds: float = _SECONDS
 ) -> Largest:
-    """Estimate experiments for so many seconds of computing, and return the largest.
+    """Estimate experiments for so many seconds of computing; return the largest and the smallest.
 
     Of those that differ in numbers alone one is estimated, the one with the largest; options of
     choices that were not met before come first. The typical one always is among them.
@@ -35,15 +38,15 @@ def find_largest(
         if kind not in kinds or _extent(experiment) > _extent(kinds[kind]):
             kinds[kind] = experiment
     deadline = time.thread_time() + seconds
-    largest, most, estimated = typical, activation_bytes(typical), 1
+    sizes = [(activation_bytes(typical), typical)]
     others = [experiment for experiment in kinds.values() if experiment != typical]
     for experiment in _most_new_first(others, typical):
         if time.thread_time() > deadline:
             break
-        estimated += 1
-        if (size := activation_bytes(experiment)) > most:
-            largest, most = experiment, size
-    return Largest(largest, estimated, len(others) + 1)
+        sizes.append((activation_bytes(experiment), experiment))
+    size, largest = max(sizes, key=lambda found: found[0])
+    least, smallest = min(sizes, key=lambda found: found[0])
+    return Largest(largest, size, smallest, least, len(sizes), len(others) + 1)
 
 
 def _most_new_first(experiments: list[Experiment], typical: Experiment) -> Iterator[Experiment]:

@@ -90,13 +90,13 @@ def check_memory(
     typical: Experiment,
     largest: Largest,
 ) -> Check:
-    """Play one training step of the largest trial where trials run; of the typical, if that fails.
+    """Play one training step of the largest trial where trials run; of the smallest, if that fails.
 
-    The typical one must fit.
+    The smallest one must fit.
     """
     running = at_once([*nodes], shape, concurrent) * shape.workers
     hosts = [node for node in nodes if node.holds(shape)]
-    found = _rehearse(largest.experiment, hosts, shape, running)
+    found = _rehearse(largest.experiment, largest.size, hosts, shape, running)
     what = "the largest trial"
     if largest.estimated < largest.kinds:
         what += f" (of {largest.estimated} of {largest.kinds} kinds)"
@@ -108,9 +108,9 @@ def check_memory(
     large = _what_is_large(largest.experiment, typical)
     if found.cause != "out of memory":
         return Check(_MEMORY, "failed", f"a training step fails: {found.text}", large)
-    if largest.experiment != typical:
-        usual = _rehearse(typical, hosts, shape, running)
-        if usual.fits:
+    if largest.experiment != largest.smallest:
+        small = _rehearse(largest.smallest, largest.smallest_size, hosts, shape, running)
+        if small.fits:
             again = (
                 "trials of that size are tried again with activation checkpointing and "
                 "micro-batches, and fail if that does not suffice"
@@ -118,11 +118,11 @@ def check_memory(
             return Check(
                 _MEMORY,
                 "warning",
-                f"{what}: {found.text}; the typical one: {usual.text}; {again}",
+                f"{what}: {found.text}; the smallest one: {small.text}; {again}",
                 f"{large}{_SMALLER}",
             )
-        found = usual
-    return Check(_MEMORY, "failed", f"the typical trial: {found.text}", f"{large}{_SMALLER}")
+        found = small
+    return Check(_MEMORY, "failed", f"the smallest trial: {found.text}", f"{large}{_SMALLER}")
 
 
 _SMALLER = (
@@ -139,12 +139,15 @@ class _Found(NamedTuple):
     cause: str = "out of memory"
 
 
-def _rehearse(experiment: Experiment, hosts: Sequence[Node], shape: Shape, running: int) -> _Found:
+def _rehearse(
+    experiment: Experiment, size: int, hosts: Sequence[Node], shape: Shape, running: int
+) -> _Found:
     """Play a step on each machine; return what the one with the least room found."""
     resources = {"num_cpus": shape.cpus_per_worker, "num_gpus": shape.gpus_per_worker}
     tasks = {
         node.name: _on(node.id, rehearse, **resources).remote(
             dump(experiment),
+            size,
             shape.workers,
             min(node.holds(shape), running),
             shape.gpus_per_worker,
@@ -170,9 +173,10 @@ def _rehearsed(name: str, task: Any) -> _Found:
         # What the system ends for want of memory says nothing.
         cause = "out of memory" if failure.cause == "worker lost" else failure.cause
         return _Found(False, f"on {name}: {failure.reason}", cause)
+    takes = "takes" if answer.played else "would take, by estimate,"
     text = (
-        f"a worker takes {size_text(answer.needed)} of {size_text(answer.available)} that each may "
-        f"have on {name}"
+        f"a worker {takes} {size_text(answer.needed)} of {size_text(answer.available)} that each "
+        f"may have on {name}"
     )
     return _Found(answer.needed <= answer.available, text)
 

@@ -17,12 +17,15 @@ from colorization.stage_data import open_stage_data
 from data_card import open_study_data
 from shared_memory import clear_shared_memory
 
+_HOPELESS = 2.5  # estimates are in float32, and of what is kept alone
+
 
 class Rehearsed(NamedTuple):
-    """A training step that was really played by one worker."""
+    """What a training step takes of one worker's memory."""
 
-    needed: int  # bytes that the worker takes
+    needed: int  # bytes
     available: int  # bytes that there are for each worker
+    played: bool  # whether the step was, or is so far too large that only its estimate is known
 
 
 class NodeAnswer(NamedTuple):
@@ -34,17 +37,21 @@ class NodeAnswer(NamedTuple):
 
 
 def rehearse(
-    experiment: dict[str, Any], workers: int, here: int, gpus_per_worker: float
+    experiment: dict[str, Any], estimate: int, workers: int, here: int, gpus_per_worker: float
 ) -> Rehearsed:
     """Play a training step of one of the `workers` of a trial; `here` workers run on the machine.
 
+    One whose `estimate`, in bytes, is far beyond what there is is not: the machine's other programs
+    would suffer.
     Raises what the step does where the memory does not suffice; a worker that the system ends for
     want of memory does not answer.
     """
     device = None if gpus_per_worker else torch.device("cpu")
     available = node_memory.for_one_worker(here, gpus_per_worker)
+    if estimate / workers > _HOPELESS * available:
+        return Rehearsed(estimate // workers, available, played=False)
     memory = rehearse_step(parse(Experiment, experiment), device, share=workers)
-    return Rehearsed(memory.total, available)
+    return Rehearsed(memory.total, available, played=True)
 
 
 def look_around(experiment: dict[str, Any], meeting: str, token: str, me: str) -> NodeAnswer:

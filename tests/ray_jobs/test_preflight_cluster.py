@@ -48,6 +48,11 @@ def test_other_machines_read_the_pictures_and_meet_the_driver_in_its_folder(
     assert not [*(tmp_path / "study").iterdir()]
 
 
+def only(experiment: Experiment) -> Largest:
+    """The largest and smallest of a space that gives nothing else."""
+    return Largest(experiment, 1, experiment, 1, 1, 1)
+
+
 def test_a_machine_that_has_other_pictures_fails(nodes: list[Node], tiny: MakeTiny, tmp_path: Path):
     (card,) = open_study_data(tiny())[1].cards
     other = DataCard(None, card.source, "0123", card.counts, card.split)
@@ -59,7 +64,7 @@ def test_a_machine_that_has_other_pictures_fails(nodes: list[Node], tiny: MakeTi
 
 
 def test_a_step_that_fits_is_played_on_each_machine(nodes: list[Node], tiny: MakeTiny):
-    found = check_memory(nodes, Shape(1, 1, 0), None, tiny(), Largest(tiny(), 1, 1))
+    found = check_memory(nodes, Shape(1, 1, 0), None, tiny(), only(tiny()))
     assert found.state == "ok", found
     assert "a worker takes" in found.found
 
@@ -69,19 +74,32 @@ def test_where_a_hundred_thousand_workers_share_a_machine_no_step_fits(
 ):
     crowded = [Node("crowded", 100_000, 0, nodes[0].id)]
     wide = tiny("model.generator.width=8")
-    found = check_memory(crowded, Shape(1, 1, 0), None, tiny(), Largest(wide, 2, 2))
+    found = check_memory(crowded, Shape(1, 1, 0), None, tiny(), Largest(wide, 2, tiny(), 1, 2, 2))
     assert found.state == "failed", found
-    assert found.found.startswith("the typical trial: a worker takes ")
+    assert found.found.startswith("the smallest trial: a worker takes ")
     assert "large are model.generator.width=8: " in found.mend
     assert "train.activation_checkpointing=true" in found.mend
 
 
 def test_a_step_that_cannot_be_played_fails_with_its_error(nodes: list[Node], tiny: MakeTiny):
     missing = tiny("train.stages.adversarial.freeze=[generator.nothing]")
-    found = check_memory(nodes, Shape(1, 1, 0), None, tiny(), Largest(missing, 1, 1))
+    found = check_memory(nodes, Shape(1, 1, 0), None, tiny(), only(missing))
     assert found.state == "failed", found
     assert found.found.startswith("a training step fails: on ")
     assert "generator.nothing" in found.found
+
+
+def test_a_step_that_is_hopelessly_large_is_not_played_and_fails_only_if_all_are(
+    nodes: list[Node], tiny: MakeTiny
+):
+    wide = tiny("model.generator.width=8")
+    both = Largest(wide, 10**15, tiny(), 1, 2, 2)
+    found = check_memory(nodes, Shape(1, 1, 0), None, tiny(), both)
+    assert found.state == "warning", found
+    assert "a worker would take, by estimate, 1000000.0 GB of" in found.found
+    assert "the smallest one: a worker takes" in found.found
+    alone = Largest(wide, 10**15, wide, 10**15, 1, 1)
+    assert check_memory(nodes, Shape(1, 1, 0), None, tiny(), alone).state == "failed"
 
 
 def test_two_workers_get_the_gradients_of_one(nodes: list[Node], tiny: MakeTiny, tmp_path: Path):
