@@ -97,22 +97,34 @@ def _mirror(space: Space, seed: int, index: int, known: Sequence[FrozenTrial]) -
     sampler = build_sampler(space.search, space, seed, index)
     mirror = optuna.create_study(directions=directions(space), sampler=sampler)
     for trial in known:
-        mirror.add_trial(trial if _informs(space) else _without_intermediate_values(trial))
+        mirror.add_trial(trial if _informs(space) else _by_best_epoch(space, trial))
     return mirror
 
 
 def _informs(space: Space) -> bool:
-    """Tell whether samplers may look at the scores of trials that were stopped.
+    """Tell whether samplers may look at the intermediate values of trials that were stopped.
 
     They take them for values of the only objective, and smaller ones are better here.
     """
     return list(space.search.objective.values()) == ["min"]
 
 
-def _without_intermediate_values(trial: FrozenTrial) -> FrozenTrial:
+def _by_best_epoch(space: Space, trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial with what it scored until it was stopped as if it had ended so.
+
+    Of several objectives samplers know finished trials alone, and fail at intermediate values. What
+    was stopped early would have become better, and still tells where not to search: most trials are
+    stopped, and without them a sampler would hardly learn (benchmarks/search.py).
+    """
+    values, state = trial.values, trial.state
+    if state == TrialState.PRUNED:
+        best = best_scores(scores_of(trial)) or {}
+        found = [best.get(name, math.nan) for name in space.search.objective]
+        if all(map(math.isfinite, found)):
+            values, state = found, TrialState.COMPLETE
     return create_trial(
-        state=trial.state,
-        values=trial.values,
+        state=state,
+        values=values,
         params=trial.params,
         distributions=trial.distributions,
         system_attrs=trial.system_attrs,
