@@ -25,20 +25,40 @@ def save(run: Path, state: State, *, keep: int) -> Path:
     """Write a checkpoint of `state["epoch"]` into a run's directory; return its path.
 
     It appears whole or not at all. `keep` of them stay (at least two): the best, whose epoch is
-    `state["best_epoch"]`, and the newest.
+    `state["best_epoch"]`, and the newest. Raises OSError where the disk does not take it.
     """
     folder = run / FOLDER
     path = folder / f"epoch-{state['epoch']:05d}"
     partial = folder / f".{path.name}-{uuid.uuid4().hex[:8]}"
     partial.mkdir(parents=True)
-    torch.save(state, partial / "state.pt")
-    with (partial / "state.pt").open("rb+") as file:
-        os.fsync(file.fileno())
+    try:
+        save_tensors(state, partial / "state.pt")
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)  # other files need the room
+        raise
     if path.exists():  # written by an attempt that was resumed from before it
         shutil.rmtree(path)
     partial.rename(path)
     _delete_old(folder, keep, state["best_epoch"])
     return path
+
+
+def save_tensors(state: State, path: Path) -> None:
+    """Write what `torch.save` writes and wait until the disk has it.
+
+    Raises OSError where the disk does not take it; torch alone raises a RuntimeError then, which
+    does not say so.
+    """
+    try:
+        torch.save(state, path)
+    except RuntimeError:
+        with path.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+        raise  # it was not the disk
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _delete_old(folder: Path, keep: int, best_epoch: int | None) -> None:

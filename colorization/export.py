@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from colorization import checkpoint
-from colorization.checkpoint import CheckpointError
+from colorization.checkpoint import CheckpointError, save_tensors
 from colorization.config import ConfigError, dump, parse, read_yaml, to_yaml
 from colorization.experiment import Experiment, build_model, without_pretrained
 from colorization.models.colorizer import Colorizer
@@ -42,7 +42,7 @@ def export(run: Path, out: Path) -> Path:
     kept = {key: value for key, value in weights.items() if not key.startswith(unused)}
     out.mkdir(parents=True, exist_ok=True)
     (out / EXPERIMENT).write_text(to_yaml(dump(experiment)), encoding="utf-8")
-    torch.save({"stage": stage, "weights": kept, "data": data}, out / WEIGHTS)
+    save_tensors({"stage": stage, "weights": kept, "data": data}, out / WEIGHTS)
     return out
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from colorization.config import ConfigError, dump, override, parse
+from colorization.config import ConfigError, dump, flatten, override, parse
 from colorization.experiment import Experiment, count_players
 from colorization.models.colorizer import Colorizer
 from colorization.stage_data import has_length
@@ -111,19 +111,32 @@ def with_less_memory(experiment: Experiment, ranks: int) -> Experiment:
     """Return an experiment that trains the same in less memory and more time.
 
     With activation checkpointing and, where the model and the batches allow it, so many
-    micro-batches that `ranks` compute a quarter of their share at a time, or less.
+    micro-batches that `ranks` compute a quarter of their share at a time, or less. It holds in all
+    stages, whatever they change for themselves; only one with still more micro-batches keeps them.
     """
     saving = {"train.compile": False, "train.activation_checkpointing": True}
     stages = [name for name, stage in experiment.train.stages.items() if has_length(stage)]
     share = math.gcd(*(experiment.at(name).train.batch_size // ranks for name in stages))
     parts = next((count for count in range(PARTS, share) if share % count == 0), share)
     parts = max(parts, experiment.train.micro_batches)
-    parted = parse(Experiment, override(dump(experiment), {**saving, "train.micro_batches": parts}))
+    parted = _everywhere(experiment, {**saving, "train.micro_batches": parts})
     try:
         count_players(parted)
     except ConfigError:  # the model needs its batches whole
-        return parse(Experiment, override(dump(experiment), saving))
+        return _everywhere(experiment, saving)
     return parted
+
+
+def _everywhere(experiment: Experiment, saving: Mapping[str, Any]) -> Experiment:
+    """Make changes to an experiment that its stages do not undo."""
+    data = override(dump(experiment), saving)
+    for stage in data["train"]["stages"].values():
+        stage["change"] = {
+            key: value
+            for key, value in flatten(stage["change"]).items()
+            if key not in saving or (key == "train.micro_batches" and value > saving[key])
+        }
+    return parse(Experiment, data)
 
 
 def describe_saving(experiment: Experiment) -> str:

@@ -4,6 +4,7 @@ import gc
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from colorization.optimizers import freeze
 from colorization.stage import StageRun
 from colorization.stage_data import has_length
 
+_PROCESS = Path("/proc/self")
 _STATISTICS = ColorStatistics((0.0, 0.0), (1.0, 1.0))  # of no pictures: none are looked at
 
 
@@ -149,8 +151,9 @@ class _ProcessMemory:
     """The resident memory of this process from now on."""
 
     def __init__(self) -> None:
-        if sys.platform == "linux":
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+        with suppress(OSError):  # else the peak is of all its life
+            if (_PROCESS / "clear_refs").exists():
+                (_PROCESS / "clear_refs").write_text("5")
         self._base = self._read("VmRSS")
 
     def taken(self) -> StepMemory:
@@ -159,10 +162,14 @@ class _ProcessMemory:
 
     @staticmethod
     def _read(key: str) -> int:
-        if sys.platform != "linux":  # bytes on a Mac; the peak of all its life
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+        status = _PROCESS / "status"
+        lines = status.read_text().splitlines() if status.exists() else []
+        sizes = dict(line.split(":", 1) for line in lines if line.startswith("Vm"))
+        if {"VmRSS", "VmHWM"} <= sizes.keys():
+            return 1024 * int(sizes[key].split()[0])
+        # Not of Linux, or of a container's own kernel: the peak of all its life.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _GPUMemory:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +182,8 @@ def _save(
 ) -> Path:
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": state["epoch"], "stage": stage, **metrics}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # before the checkpoint, which says that it is there
     saved = checkpoint.save(run, state, keep=experiment.train.keep)
     _write_best(run, state["best_epoch"])
     return saved

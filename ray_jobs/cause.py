@@ -2,7 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-Cause = Literal["diverged", "out of memory", "bad data", "bad settings", "worker lost", "error"]
+Cause = Literal[
+    "diverged", "out of memory", "bad data", "bad settings", "worker lost", "no disk", "error"
+]
 
 
 class Failure(NamedTuple):

@@ -49,7 +49,7 @@ def find_running() -> str | None:
     """
     if address := os.environ.get("RAY_ADDRESS"):
         return address
-    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    file = _folder() / "ray_current_cluster"
     if not file.exists():
         return None
     try:
@@ -70,7 +70,10 @@ def this_machine() -> Node:
 
 
 def connect(address: str | None) -> list[Node]:
-    """Join the cluster at an address, or start a local one; return its machines."""
+    """Join the cluster at an address, or start a local one; return its machines.
+
+    Raises ConfigError where none answers there, or none starts here in two tries.
+    """
     # Ray Train's defaults wait for seconds where a study of small trials has none to lose.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -91,16 +94,7 @@ def connect(address: str | None) -> list[Node]:
         except ConnectionError as error:
             raise ConfigError(f"no Ray cluster answers at {address}: {error}") from error
     else:
-        here = this_machine()
-        ray.init(
-            address="local",
-            num_cpus=int(here.cpus),
-            num_gpus=int(here.gpus),
-            # Tune frees the workers of a stopped trial through the dashboard.
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            **options,
-        )
+        _start_local(options)
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune prints the traceback of each attempt of a trial that fails; its trial.log has it too.
@@ -116,6 +110,37 @@ def connect(address: str | None) -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def _start_local(options: dict[str, Any]) -> None:
+    import ray
+
+    here = this_machine()
+    for is_last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=int(here.cpus),
+                num_gpus=int(here.gpus),
+                # Tune frees the workers of a stopped trial through the dashboard.
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                **options,
+            )
+            return
+        # A port that was taken meanwhile, a process that came up too slowly: Ray raises many kinds.
+        except Exception as error:
+            ray.shutdown()
+            if is_last:
+                first_line = str(error).strip().partition("\n")[0]
+                raise ConfigError(
+                    f"Ray does not start on this machine, tried twice: {type(error).__name__}: "
+                    f"{first_line}; its logs are in {_folder()}/session_latest/logs"
+                ) from error
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
 
 
 def trial_shape(

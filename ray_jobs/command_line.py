@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import math
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ _KEPT = {
     "time_budget": None,
     "gpu_hours": None,
     "keep_gb": None,
-    "preflight": "on",
+    "from_study": None,
 }
 
 
@@ -50,11 +51,14 @@ def add_study_flags(parser: argparse.ArgumentParser, what: str, default_name: st
         help="when the registered model becomes the champion (if-better)",
     )
     parser.add_argument(
-        "--keep-gb", type=float, help=f"most that the {what}'s checkpoints may hold, in 10^9 bytes"
+        "--keep-gb",
+        type=float,
+        help=f"most that the {what}'s checkpoints may hold, in GB (inf: all)",
     )
     parser.add_argument(
         "--preflight",
         choices=["on", "off"],
+        default="on",
         help="whether to check memory, data, storage and MLflow before the first trial (on)",
     )
 
@@ -64,8 +68,10 @@ def study_name(given: str | None, model: str) -> str:
     from colorization.config import ConfigError
 
     name = given or f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise ConfigError(f"--name: found {name!r}; letters, digits, '.', '_' and '-' make a name")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name):
+        raise ConfigError(
+            f"--name: found {name!r}; up to 100 letters, digits, '.', '_' and '-' make a name"
+        )
     return name
 
 
@@ -95,6 +101,11 @@ def job_of(
     from storage import storage_folder
     from study_job import Job
 
+    for flag in ("storage", "name", "time_budget", "from_study"):
+        if getattr(options, flag, None) == "":
+            raise ConfigError(f"{_word(flag)}: found nothing, a value is needed")
+    if past and getattr(options, "from_study", None) is not None:
+        raise ConfigError("--from: begins a new study; leave out --resume, and give another --name")
     storage = storage_folder(options.storage)
     flags: dict[str, Any] = {}
     for flag, default in _KEPT.items():
@@ -103,17 +114,22 @@ def job_of(
         flags[flag] = before if given is None else given
     least = {"workers": 1, "concurrent": 1, "gpus_per_worker": 0, "seed": 0}
     for flag, lowest in least.items():
-        if flags[flag] is not None and flags[flag] < lowest:
-            raise ConfigError(f"--{flag.replace('_', '-')}: found {flags[flag]}, {lowest} at least")
+        if flags[flag] is not None and not lowest <= flags[flag] < math.inf:
+            raise ConfigError(f"{_word(flag)}: found {flags[flag]}, {lowest} at least")
     for flag in ("gpu_hours", "keep_gb"):
         if flags[flag] is not None and not flags[flag] > 0:
-            raise ConfigError(f"--{flag.replace('_', '-')}: found {flags[flag]}, more than 0")
-    seconds = flags["time_budget"] and parse_duration(flags["time_budget"], "--time-budget")
+            raise ConfigError(f"{_word(flag)}: found {flags[flag]}, more than 0 (inf: no limit)")
+        if flags[flag] == math.inf:
+            flags[flag] = None
+    if flags["time_budget"] == "none":
+        flags["time_budget"] = None
+    budget = flags["time_budget"]
+    seconds = None if budget is None else parse_duration(budget, _word("time_budget"))
     if past:
-        past.require_space(space, _restart(past, space))
+        past.require_space(space, _restart(past, options, flags))
     else:
         _refuse_existing(storage, name)
-    adopted = getattr(options, "from_study", None)
+    adopted = flags["from_study"]
     return Job(
         space=space,
         name=name,
@@ -124,9 +140,9 @@ def job_of(
         promotion=flags["promote"],
         seed=flags["seed"],
         budget=Budget(seconds, flags["gpu_hours"]),
-        keep_bytes=flags["keep_gb"] and int(flags["keep_gb"] * 1e9),
-        preflight=flags["preflight"] == "on",
-        adopted=PastStudy.open(storage, adopted, "--from") if adopted else None,
+        keep_bytes=None if flags["keep_gb"] is None else int(flags["keep_gb"] * 1e9),
+        preflight=options.preflight == "on",
+        adopted=None if adopted is None else PastStudy.open(storage, adopted, "--from"),
         flags=flags,
     )
 
@@ -143,21 +159,27 @@ def _refuse_existing(storage: Path, name: str) -> None:
         )
 
 
-def _restart(past: "PastStudy", space: "Space") -> str:
-    """Return the command that begins a new study of a space from the trials of a past one."""
-    words = [word for word in sys.argv if word != "--resume"]
-    name = f"{past.name}-2"
-    for index, word in enumerate(words):
-        if word == "--name":
-            words[index : index + 2] = ["--name", name]
-        elif word.startswith("--name="):
-            words[index] = f"--name={name}"
-    given = {word.partition("=")[0] for word in words}
-    if "--space" not in given:
-        words += ["--space", str(past.space_file)]
-    if "--model" not in given:
-        words += ["--model", space.tree["model"]["name"]]
-    return shlex.join([Path(sys.executable).name, *words, "--from", past.name])
+def _restart(past: "PastStudy", options: argparse.Namespace, flags: Mapping[str, Any]) -> str:
+    """Return the command that begins a new study of a changed space from a past one's trials."""
+    from storage import short_path
+
+    number = 2
+    while (past.folder.parent / f"{past.name}-{number}").exists():
+        number += 1
+    space = getattr(options, "space", None) or past.space_file
+    words = [short_path(Path(sys.executable)), short_path(Path(__file__).with_name("tune.py"))]
+    words += ["--model", past.family, "--space", str(space), "--name", f"{past.name}-{number}"]
+    for flag, default in _KEPT.items():
+        if flags[flag] != default and flag != "from_study":
+            words += [_word(flag), str(flags[flag])]
+    if options.storage is not None:
+        words += ["--storage", options.storage]
+    words += getattr(options, "settings", None) or split_settings(getattr(options, "words", []))[1]
+    return shlex.join([*words, "--from", past.name])
+
+
+def _word(flag: str) -> str:
+    return "--from" if flag == "from_study" else f"--{flag.replace('_', '-')}"
 
 
 def run_command(start: "Callable[[], Job]", run: "Callable[[Job, StudyConsole], int]") -> int:

@@ -1,7 +1,7 @@
 """What a person sees of a study: a live table on a terminal, one plain line per event elsewhere."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -60,6 +60,7 @@ class StudyConsole:
         self._rows: dict[int, _Row] = {}
         self._title, self._trials = "", 0
         self._live: Live | None = None
+        self._lost = False
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +80,9 @@ class StudyConsole:
         self.message(f"{_count(trials, 'trial')}, {shape}")
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             # No thread that redraws: the table changes when something happens.
-            self._live = Live(self._table(), console=self._console, auto_refresh=False)
-            self._live.start()
+            live = Live(self._table(), console=self._console, auto_refresh=False)
+            self._live = live
+            self._write(live.start)
 
     def trial_started(self, number: int, settings: Mapping[str, Any]) -> None:
         """Show a trial and what it was given, as dotted names and values."""
@@ -123,7 +125,7 @@ class StudyConsole:
     def table(self, table: Table, lines: Sequence[str]) -> None:
         """Show a table on a terminal, the same as plain lines elsewhere."""
         if self._console.is_terminal:
-            self._console.print(table)
+            self._write(lambda: self._console.print(table))
             return
         for line in lines:
             self._print(line)
@@ -139,8 +141,8 @@ class StudyConsole:
         `commands` are (what it does, the command).
         """
         self.close()
-        self._console.print()
-        self._console.print(_ranking(rows, self._console.width))
+        ranking = _ranking(rows, self._console.width)
+        self._write(lambda: self._console.print("\n", ranking, sep=""))
         if settings:
             self._print("\nThe winner's settings:", "bold")
             for key, value in settings.items():
@@ -153,14 +155,16 @@ class StudyConsole:
 
     def close(self) -> None:
         """Leave the table as it is and give the terminal back; a second call does nothing."""
-        if self._live:
-            self._live.update(self._table(), refresh=True)
-            self._live.stop()
+        live = self._live
+        if live:
+            self._write(lambda: live.update(self._table(), refresh=True))
+            self._write(live.stop)
             self._live = None
 
     def _show(self, line: str) -> None:
-        if self._live:
-            self._live.update(self._table(), refresh=True)
+        live = self._live
+        if live:
+            self._write(lambda: live.update(self._table(), refresh=True))
         else:
             self._print(line)
 
@@ -168,7 +172,18 @@ class StudyConsole:
         # Not as markup: reasons and paths hold brackets. In a file an event stays one line, and a
         # command is copied whole.
         soft_wrap = not (wrap and self._console.is_terminal)
-        self._console.print(Text(text, style=style), soft_wrap=soft_wrap, highlight=False)
+        line = Text(text, style=style)
+        self._write(lambda: self._console.print(line, soft_wrap=soft_wrap, highlight=False))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """Write unless nobody reads any more: a study goes on without its console."""
+        if self._lost:
+            return
+        try:
+            write()
+        except (OSError, SystemExit):  # rich leaves the program where its pipe is broken
+            self._lost = True
+            self._live = None
 
     def _table(self) -> Table:
         width = self._console.width

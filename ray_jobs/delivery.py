@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from event_queue import Event, EventQueue, Waiting
-from mlflow_sender import GoneError, Sender, is_refusal
+from mlflow_sender import NOT_OFFERED, GoneError, Sender, is_refusal
+from mlflow_store import without_password
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries
 _REPEATED = 1.0  # seconds of sending that the next process repeats after a kill
@@ -143,8 +144,9 @@ class Delivery:
         # This thread must outlive whatever a client, a proxy or a disk raises; nothing is lost,
         # for the event stays in the queue.
         except Exception as error:
-            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                outcome = self._learn_store()  # a new database may be in the place of the old one
+            if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", *NOT_OFFERED):
+                # A new database may be in the place of the old one, or a proxy without its server.
+                outcome = self._learn_store()
                 if outcome != "done":
                     return outcome
                 if self._sender.parent_run_id is None:  # it lacked no run but the experiment
@@ -247,7 +249,7 @@ class Delivery:
 
 
 def _one_line(error: Exception | None) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = without_password(" ".join(str(error).split())) or type(error).__name__
     # Clients put what they did first and what went wrong last.
     return text if len(text) <= 300 else f"{text[:120]} ... {text[-180:]}"
 

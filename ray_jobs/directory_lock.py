@@ -13,7 +13,7 @@ from colorization.config import ConfigError
 from failure import StillWritten
 from storage import lock_folder
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 300.0  # seconds
 
 log = logging.getLogger("colorization")
 

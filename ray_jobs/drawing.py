@@ -94,6 +94,7 @@ def adopted(space: Space, past: PastStudy, trial: FrozenTrial) -> FrozenTrial | 
 
 def _mirror(space: Space, seed: int, index: int, known: Sequence[FrozenTrial]) -> optuna.Study:
     """Return a copy of the study in memory, with a sampler for this one trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of each copy
     sampler = build_sampler(space.search, space, seed, index)
     mirror = optuna.create_study(directions=directions(space), sampler=sampler)
     for trial in known:

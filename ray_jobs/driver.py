@@ -37,18 +37,25 @@ class StudySearcher(_NeverRestored, Searcher):
     """Hands the study's trials to Tune; how they end, the callback tells the study."""
 
     def __init__(
-        self, study: Study, folder: Path, shape: Shape, spending: Spending, console: StudyConsole
+        self,
+        study: Study,
+        folder: Path,
+        shape: Shape,
+        stopper: "StudyStopper",
+        recorder: Recorder,
+        console: StudyConsole,
     ) -> None:
         super().__init__()
         self._study, self._folder, self._shape = study, folder, shape
-        self._spending, self._console = spending, console
+        self._stopper, self._recorder, self._console = stopper, recorder, console
 
     def suggest(self, trial_id: str) -> Any:
         """Return what `run_trial` needs to know of the next trial."""
-        while self._study.unasked and not self._spending.spent():
+        while self._study.unasked and not self._stopper.stop_all():
             try:
                 number, experiment = self._study.next()
             except ConfigError as error:  # settings that do not go together; told as failed
+                self._recorder.refused(self._study.trials()[-1].number)
                 self._console.message(str(error))
                 continue
             return {
@@ -71,19 +78,23 @@ class StudySearcher(_NeverRestored, Searcher):
         """Do nothing: see save."""
 
 
-class BudgetStopper(_NeverRestored, tune.Stopper):
-    """Ends Tune's loop, running trials and all, when the budget is spent."""
+class StudyStopper(_NeverRestored, tune.Stopper):
+    """Ends Tune's loop, running trials and all, when the budget is spent or no disk is left.
+
+    `fault` says what no trial can go on without.
+    """
 
     def __init__(self, spending: Spending) -> None:
         self._spending = spending
+        self.fault: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Tell whether the budget is spent."""
-        return self._spending.spent() is not None
+        """Tell whether no trial is to be trained any more."""
+        return bool(self.fault or self._spending.spent())
 
 
 class StudyCallback(_NeverRestored, tune.Callback):
@@ -95,13 +106,14 @@ class StudyCallback(_NeverRestored, tune.Callback):
         recorder: Recorder,
         rule: StoppingRule,
         spending: Spending,
+        stopper: StudyStopper,
         watchdog: Watchdog,
         keeper: Keeper,
         console: StudyConsole,
         at_once: int,
     ) -> None:
         self._study, self._recorder, self._rule = study, recorder, rule
-        self._spending, self._watchdog = spending, watchdog
+        self._spending, self._stopper, self._watchdog = spending, stopper, watchdog
         self._keeper, self._console, self._at_once = keeper, console, at_once
         self._running: dict[int, tuple[float, float]] = {}  # number -> its seconds before
         self._failed: dict[int, Failure] = {}
@@ -142,6 +154,8 @@ class StudyCallback(_NeverRestored, tune.Callback):
         self._watchdog.heard(number)
         if "failed" in result:
             self._failed[number] = Failure(result["cause"], result["failed"])
+            if result["cause"] == "no disk":
+                self._stopper.fault = result["failed"]
             return
         if "scores" not in result:
             return
@@ -149,7 +163,6 @@ class StudyCallback(_NeverRestored, tune.Callback):
         if result["epoch"] > self._study.epochs_trained(number):
             self._recorder.epoch(number, result, self._rule.stopped.get(number))
             self._count(number, scores.get("seconds", 0.0))
-            self._keeper.enforce()
         self._console.epoch(
             number,
             result["epoch"],
@@ -172,13 +185,18 @@ class StudyCallback(_NeverRestored, tune.Callback):
     ) -> None:
         """Close a trial that ended by itself or was stopped early."""
         number = trial.config["number"]
-        self._end(number, self._failed.get(number), self._rule.stopped.get(number))
+        if not self._stopper.fault:  # else it is to go on another time
+            self._end(number, self._failed.get(number), self._rule.stopped.get(number))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Close a trial that crashed more often than it is tried again, or could never start."""
-        self._end(trial.config["number"], trial_failure(trial), None)
+        failure = trial_failure(trial)
+        if failure.cause == "no disk":
+            self._stopper.fault = failure.reason
+        else:
+            self._end(trial.config["number"], failure, None)
 
     def _end(self, number: int, failure: Failure | None, stop: str | None) -> None:
         self._count(number)
@@ -200,7 +218,8 @@ class StudyCallback(_NeverRestored, tune.Callback):
     def _forecast(self) -> None:
         """Say now and then how long the rest will take."""
         ended = self._study.trials(*ENDED)
-        took = [self._study.seconds_of(trial.number)[0] for trial in ended]
+        ran = [trial.number for trial in ended if trial.user_attrs.get("epochs")]
+        took = [self._study.seconds_of(number)[0] for number in ran]
         left = self._study.remaining
         if left and took and (len(ended) in _FORECAST_AFTER or len(ended) % 10 == 0):
             at_once = min(self._at_once, left)
@@ -209,7 +228,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
 
     def close(self) -> None:
         """Close what still runs, Tune having ended: the budget is spent, or it was interrupted."""
-        spent = self._spending.spent()
+        spent = None if self._stopper.fault else self._spending.spent()
         for number in list(self._running):
             if spent:
                 epochs = self._study.epochs_trained(number)

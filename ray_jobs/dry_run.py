@@ -31,7 +31,7 @@ def dry_run(job: Job, console: StudyConsole) -> int:
         values = ", ".join(f"{key}={_short(value)}" for key, value in drawn.trial.params.items())
         console.message(f"trial {number} ({name}): {drawn.fault or values}")
     console.message(f"data: {checked.sets.description}")
-    console.message(f"a trial: {shape}; {concurrent} of {trials} run at once")
+    console.message(f"a trial: {shape}; {min(concurrent, trials)} of {trials} run at once")
     console.message("nothing was started")
     shut_down()
     return 0

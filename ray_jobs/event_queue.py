@@ -211,7 +211,10 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
+        state = json.loads(path.read_text())
+        if not isinstance(state, dict):
+            raise ValueError(f"found {type(state).__name__}, not a mapping")
+        return state
     except ValueError as error:
         raise ConfigError(
             f"{path} is damaged ({error}): restore it, or delete it to send everything once more, "

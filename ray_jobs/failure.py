@@ -1,5 +1,6 @@
 """Why a trial failed, in one line for a person, from what Ray raises."""
 
+import errno
 import re
 import tarfile
 import traceback
@@ -33,6 +34,7 @@ from out_of_memory import is_out_of_memory
 _TELLING: tuple[Cause, ...] = (
     "out of memory",
     "diverged",
+    "no disk",
     "bad data",
     "bad settings",
     "error",
@@ -40,10 +42,13 @@ _TELLING: tuple[Cause, ...] = (
 )
 _LOST = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError)
 _LOST_PEER = re.compile(
-    r"gloo|nccl|connection (was )?(closed|reset)|broken pipe|DataLoader worker .* (killed|exited)",
+    r"\bgloo\b|\bnccl\b|connection (was )?(closed|reset)|broken pipe|"
+    r"DataLoader worker .* (killed|exited)",
     re.IGNORECASE,
 )
 _DATA_SETTING = re.compile(r"\bdata\.(source|max_unreadable)\b")
+# Nothing that a trial could help: no other one would do better.
+_NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 _IN_DATA = re.compile(r"colorization/(data/|pictures)")
 _FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
@@ -69,6 +74,8 @@ def failure_of(error: BaseException) -> Failure:
     named = f"{type(inner).__name__}: {message}" if message else type(inner).__name__
     if is_out_of_memory(inner):
         return Failure("out of memory", _without_statistics(named))
+    if is_no_disk(inner):
+        return Failure("no disk", named)
     match inner:
         case Diverged():
             return Failure("diverged", message)
@@ -95,15 +102,29 @@ def trial_failure(trial: Trial) -> Failure:
 
     Trial.get_error looks in the storage, where the error arrives only after the callbacks are told.
     """
+    told = _last_told(trial.error_file)
+    # Tune pickles errors of actors and tasks only: a node's memory monitor raises another kind, and
+    # what lies there is then an earlier attempt's.
+    if "low on memory" in told:
+        return Failure("out of memory", told)
     file = trial.pickled_error_file
     if file is not None and Path(file).exists():
         return failure_of(cloudpickle.loads(Path(file).read_bytes()))
-    # Tune pickles errors of actors and tasks only; a node's memory monitor raises another kind.
-    if trial.error_file is None or not Path(trial.error_file).exists():
-        return Failure("error", "Ray does not say why; see the trial's trial.log")
-    told = Path(trial.error_file).read_text(encoding="utf-8")
-    last = _without_statistics(" ".join(told[told.rindex("Failure #") :].split()))[:1000]
-    return Failure("out of memory" if "low on memory" in last else "error", last)
+    return Failure("error", told or "Ray does not say why; see the trial's trial.log")
+
+
+def is_no_disk(error: BaseException) -> bool:
+    """Tell whether an error says that a disk is full or takes nothing any more."""
+    return isinstance(error, OSError) and error.errno in _NO_DISK
+
+
+def _last_told(file: str | None) -> str:
+    """Return what Tune wrote of a trial's last failure."""
+    if file is None or not Path(file).exists():
+        return ""
+    told = Path(file).read_text(encoding="utf-8", errors="replace")
+    last = told[max(0, told.rfind("Failure #")) :]
+    return _without_statistics(" ".join(last.split()))[:1000]
 
 
 def _without_statistics(message: str) -> str:

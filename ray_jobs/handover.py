@@ -18,6 +18,7 @@ from colorization.evaluation import Evaluation
 from colorization.experiment import Experiment, read_experiment
 from colorization.export import export, load_run
 from console import Ranked, StudyConsole
+from mlflow_store import without_password
 from promotion import promote
 from registry import find_version, register, score_model
 from storage import DEFAULT, short_path, trial_folder
@@ -59,9 +60,11 @@ def hand_over(
     # disk, and the same command tries again.
     except Exception as error:
         details = job.folder / "registering-failed.txt"
-        details.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        trace = without_password("".join(traceback.format_exception(error)))
+        details.write_text(trace, encoding="utf-8")
+        told = without_password(f"{type(error).__name__}: {error}")
         console.message(
-            f"registering failed ({type(error).__name__}: {error}; all of it in {details}); "
+            f"registering failed ({told}; all of it in {details}); "
             f"--name {job.name} --resume tries again"
         )
     front = {candidate.number for candidate in pareto_front(finished, list(objective.values()))}
@@ -173,6 +176,7 @@ def _run_id(tracker: Tracker, number: int, patience: float = 60.0) -> str:
     deadline = time.monotonic() + patience
     while (run_id := tracker.run_id(number)) is None:
         if time.monotonic() > deadline:
-            raise ConfigError(f"MLflow at {tracker.tracking_uri} has no run of trial {number} yet")
+            where = without_password(tracker.tracking_uri)
+            raise ConfigError(f"MLflow at {where} has no run of trial {number} yet")
         time.sleep(0.1)
     return run_id

@@ -15,8 +15,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 _PARAMS_A_REQUEST, _METRICS_A_REQUEST, _TAGS_A_REQUEST = 100, 1000, 100  # MLflow's limits
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000  # characters
+# What a server says of a request that it does not know, as an older one does of `log-inputs`.
+NOT_OFFERED = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 # What MLflow will say again however often it is asked; everything else may pass.
-_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"})
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", *NOT_OFFERED)
 # Its BAD_REQUEST is any error of its database, or of a proxy before it, but for connections, locks
 # and full disks; of these only the ones that mean the values themselves.
 _REFUSED_VALUES = re.compile(r"\b(IntegrityError|DataError)\b")

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,12 +19,16 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from colorization.config import ConfigError
 
 __all__ = [
     "EXPERIMENT",
+    "check_uri",
+    "database_file",
     "default_tracking_uri",
     "experiment_id",
     "prepare",
@@ -31,6 +36,7 @@ __all__ = [
 ]
 
 EXPERIMENT = "colorization"  # MLflow's experiment of all studies
+_SERVERS = ("http", "https", "databricks")
 
 # It prints the stack of each error of a database, full or locked, which it raises as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -46,16 +52,24 @@ def default_tracking_uri(storage: Path) -> str:
 
 def check_uri(tracking_uri: str) -> None:
     """Raise ConfigError for a place where MLflow keeps no runs."""
-    if urlsplit(tracking_uri).scheme in ("", "file"):
+    found = f"MLFLOW_TRACKING_URI: found {without_password(tracking_uri)!r}"
+    if re.match(r"[\w.\-]+:\d+(/|$)", tracking_uri):
+        raise ConfigError(f"{found}; is http://{tracking_uri} meant?")
+    # "databricks" alone is an address, too.
+    scheme = urlsplit(tracking_uri).scheme or tracking_uri
+    others = [plugin.name for plugin in entry_points(group="mlflow.tracking_store")]
+    if scheme.partition("+")[0] not in (*DATABASE_ENGINES, *_SERVERS, *others):
         raise ConfigError(
-            f"MLFLOW_TRACKING_URI: found {tracking_uri!r}; MLflow keeps no runs in plain folders "
-            "any more: give sqlite:////PATH/mlflow.db or the http address of a server"
+            f"{found}; MLflow keeps no runs there, nor in plain folders any more: give "
+            "sqlite:////PATH/mlflow.db or the http address of a server"
         )
+    if scheme == "sqlite" and _sqlite_path(tracking_uri) in (None, "", ":memory:"):
+        raise ConfigError(f"{found}; it names no file: give sqlite:////PATH/mlflow.db")
 
 
-def without_password(tracking_uri: str) -> str:
-    """Return a tracking URI as it may be shown."""
-    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", tracking_uri)
+def without_password(text: str) -> str:
+    """Return a tracking URI, or a text with some in it, as it may be shown."""
+    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s]*@", r"\1:***@", text)
 
 
 def prepare(tracking_uri: str) -> str | None:
@@ -69,7 +83,7 @@ def prepare(tracking_uri: str) -> str | None:
     if urlsplit(tracking_uri).scheme != "sqlite":
         return None
     try:
-        _database(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
+        database_file(tracking_uri).parent.mkdir(parents=True, exist_ok=True)
         MlflowClient(tracking_uri).search_experiments(max_results=1)
     except (mlflow.MlflowException, SQLAlchemyError) as error:
         first_line = str(error).splitlines()[0]
@@ -104,8 +118,19 @@ def _artifacts(tracking_uri: str, name: str) -> str | None:
     if not tracking_uri.startswith("sqlite:"):
         return None
     folder = re.sub(r"[^\w\-.]+", "_", name).strip(".") or "runs"
-    return (_database(tracking_uri).parent / "mlartifacts" / folder).as_uri()
+    return (database_file(tracking_uri).parent / "mlartifacts" / folder).as_uri()
 
 
-def _database(tracking_uri: str) -> Path:
-    return Path(tracking_uri.removeprefix("sqlite:///")).resolve()
+def database_file(tracking_uri: str) -> Path:
+    """Return the file of an SQLite store. Raises ConfigError for an address that names none."""
+    path = _sqlite_path(tracking_uri)
+    if not path:
+        raise ConfigError(f"{tracking_uri} names no file of SQLite")
+    return Path(path).resolve()
+
+
+def _sqlite_path(tracking_uri: str) -> str | None:
+    try:
+        return make_url(tracking_uri).database  # without what follows a question mark
+    except SQLAlchemyError:
+        return None

@@ -24,7 +24,8 @@ def free_memory() -> int:
     """Return the bytes that processes may still take, in this container where there is one."""
     total, available = _of_machine()
     found = [(total, available)]
-    for folder in (_cgroup(), Path("/sys/fs/cgroup")):
+    own = Path("/proc/self/cgroup")
+    for folder in control_groups(own.read_text() if own.exists() else ""):
         if (limits := left_in_group(folder)) is not None:
             found.append(limits)
     return max(0, min(int(available - _KEPT_FREE * total) for total, available in found))
@@ -47,13 +48,24 @@ def _of_machine() -> tuple[int, int]:
     return sizes["MemTotal:"], sizes["MemAvailable:"]
 
 
-def _cgroup() -> Path:
-    """Return the folder of this process's control group (version 2)."""
-    own = Path("/proc/self/cgroup")
-    for line in own.read_text().splitlines() if own.exists() else ():
-        if line.startswith("0::"):
-            return Path("/sys/fs/cgroup") / line.removeprefix("0::").lstrip("/")
-    return Path("/sys/fs/cgroup")
+def control_groups(own: str, root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """Return the folders of a process's groups for memory and of all groups around them.
+
+    `own` is its /proc/self/cgroup, whose paths may be those of the machine around a container: what
+    there is not has no limit here. Version 2 has one tree of groups, version 1 one for memory.
+    """
+    paths = {root: "", root / "memory": ""}
+    for line in own.splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds == "":
+            paths[root] = path
+        elif "memory" in kinds.split(","):
+            paths[root / "memory"] = path
+    found: list[Path] = []
+    for tree, path in paths.items():
+        parts = [part for part in path.split("/") if part]
+        found += [tree.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return found
 
 
 def left_in_group(folder: Path) -> tuple[int, int] | None:
@@ -63,7 +75,7 @@ def left_in_group(folder: Path) -> tuple[int, int] | None:
     """
     for limit_name, used_name, cache in (
         ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         limit, used = folder / limit_name, folder / used_name
         if not limit.exists() or not used.exists():

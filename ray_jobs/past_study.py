@@ -31,7 +31,10 @@ class PastStudy:
 
     @classmethod
     def find(cls, storage: Path, name: str) -> Self | None:
-        """Return the study of this name; None where none was begun."""
+        """Return the study of this name; None where none was begun.
+
+        Raises ConfigError where its folder holds a study of another name.
+        """
         folder = storage / "studies" / name
         if not (folder / JOURNAL).exists():
             return None
@@ -40,6 +43,10 @@ class PastStudy:
             attributes = kept.get_study_user_attrs(study._study_id)
             if study.study_name == name and "space" in attributes:
                 return cls(name, folder, attributes, kept.get_all_trials(study._study_id))
+            if study.study_name != name:
+                raise ConfigError(
+                    f"{folder} holds the study {study.study_name!r}: give the folder that name back"
+                )
         return None
 
     @classmethod
@@ -64,6 +71,11 @@ class PastStudy:
         return self.folder / SPACE_FILE
 
     @property
+    def family(self) -> str:
+        """The name of its model's family."""
+        return str(Space.read(self.space_file).tree["model"]["name"])
+
+    @property
     def progress(self) -> str:
         """How far it came, for a person."""
         own = [trial for trial in self.trials if not is_adopted(trial)]
@@ -76,6 +88,16 @@ class PastStudy:
             return None
         return parse(Experiment, json.loads(trial.user_attrs["experiment"]), f"{self.name}")
 
+    def require_data(self, hashes: Mapping[str, str]) -> None:
+        """Raise ConfigError where its trials saw other pictures than a new study's would."""
+        before = self.attributes.get("data", hashes)
+        for stage in before.keys() & hashes.keys():
+            if before[stage] != hashes[stage]:
+                raise ConfigError(
+                    f"--from: study {self.name!r} was trained on other pictures (their hash was "
+                    f"{before[stage]}, here it is {hashes[stage]}): its scores do not compare"
+                )
+
     def require_space(self, space: Space, restart: str) -> None:
         """Raise ConfigError where it searched another space, in which it would be misled.
 
@@ -83,8 +105,7 @@ class PastStudy:
         """
         if self.attributes["space"] == space.hash:
             return
-        model = space.tree["model"]["name"]
-        before = Space.read(self.space_file, str(model)).outline
+        before = Space.read(self.space_file).outline
         after = space.outline
         keys = [key for key in before | after if before.get(key) != after.get(key)]
         changed = "; ".join(
@@ -98,9 +119,46 @@ class PastStudy:
         )
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal, which takes back what a full disk left of a record."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add records. Raises OSError, and the file is as it was."""
+        path = Path(self._file_path)
+        size = path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError:
+            with path.open("rb+") as file:
+                file.truncate(size)
+            raise
+
+
 def open_storage(folder: Path) -> JournalStorage:
-    """Open the journal in a study's folder."""
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    """Open the journal in a study's folder; raises ConfigError where it is damaged."""
+    try:
+        return JournalStorage(_Journal(str(folder / JOURNAL)))
+    except ValueError as error:  # of JSON; a half line at the end is none of these
+        raise ConfigError(
+            f"{folder / JOURNAL} is damaged ({error}): bring it back from a copy, or give this "
+            "study another --name"
+        ) from error
+
+
+def cut_half_line(folder: Path) -> int:
+    """Cut off what a full disk or a power loss left of the journal's last record; return its bytes.
+
+    Optuna would write the next record into the same line, and read neither. Only for who holds the
+    study's lock.
+    """
+    path = folder / JOURNAL
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        file.truncate(whole)
+    return len(content) - whole
 
 
 def is_adopted(trial: FrozenTrial) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from cluster import Node, Shape, at_once
 from colorization.config import ConfigError
 from colorization.experiment import Experiment, count_players
-from mlflow_store import MlflowClient, mlflow
+from mlflow_store import MlflowClient, database_file, without_password
 
 CheckState = Literal["ok", "warning", "failed", "skipped"]
 
@@ -43,23 +43,32 @@ def check_place(nodes: Sequence[Node], shape: Shape, concurrent: int | None) -> 
 
 
 def check_mlflow(tracking_uri: str) -> Check:
-    """Tell whether MLflow would take records: in an SQLite file by a write that is taken back."""
-    if urlsplit(tracking_uri).scheme == "sqlite":
-        return _check_database(Path(tracking_uri.removeprefix("sqlite:///")))
-    answer: Future[None] = Future()
-    # Its client tries again for longer than anybody would wait here.
-    Thread(target=_ask, args=(tracking_uri, answer), daemon=True).start()
+    """Tell whether MLflow would take records: in an SQLite file by a write that is taken back.
+
+    Never raises: clients, drivers of databases and plugins raise what they like.
+    """
+    shown = without_password(tracking_uri)
     try:
-        answer.result(_PATIENCE)
+        if urlsplit(tracking_uri).scheme == "sqlite":
+            return _check_database(database_file(tracking_uri))
+        _await_answer(tracking_uri)
     except TimeoutError:
-        found = f"{tracking_uri} has not answered for {_PATIENCE:g} s"
-    except mlflow.MlflowException as error:
-        found = f"{tracking_uri}: {str(error).splitlines()[0]}"
+        found = f"{shown} has not answered for {_PATIENCE:g} s"
+    except Exception as error:
+        first_line = without_password(str(error)).partition("\n")[0] or type(error).__name__
+        found = f"{shown}: {first_line}"
     else:
-        return Check("MLflow", "ok", f"{tracking_uri} answers; no write was tried")
+        return Check("MLflow", "ok", f"{shown} answers; no write was tried")
     return Check(
         "MLflow", "warning", found, f"start the server, or set MLFLOW_TRACKING_URI: {_WAITS}"
     )
+
+
+def _await_answer(tracking_uri: str) -> None:
+    answer: Future[None] = Future()
+    # Its client tries again for longer than anybody would wait here.
+    Thread(target=_ask, args=(tracking_uri, answer), daemon=True).start()
+    answer.result(_PATIENCE)
 
 
 def _ask(tracking_uri: str, answer: "Future[None]") -> None:
@@ -73,7 +82,11 @@ def _ask(tracking_uri: str, answer: "Future[None]") -> None:
 
 def _check_database(database: Path) -> Check:
     try:
-        with closing(sqlite3.connect(database, timeout=5, isolation_level=None)) as connection:
+        # As an address, for a plain path would create the file where there is none.
+        address = f"{database.as_uri()}?mode=rw"
+        with closing(
+            sqlite3.connect(address, timeout=5, isolation_level=None, uri=True)
+        ) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE preflight (written TEXT)")
             connection.execute("ROLLBACK")

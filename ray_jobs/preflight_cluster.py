@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import Node, Shape, at_once
@@ -23,6 +23,7 @@ from preflight_tasks import NodeAnswer, Rehearsed, compare_gradients, look_aroun
 
 _PATIENCE = 180.0  # seconds for a task, with the wait for a busy machine
 _LARGEST_DIFFERENCE = 1e-3  # of gradients that are the same but for round-off
+_ANSWER = "see that the machines answer and have room"
 _DATA, _FOLDER, _MEMORY, _GRADIENTS = "data", "storage", "memory", "gradients"
 
 
@@ -50,12 +51,16 @@ def check_nodes(
             )
             for node in others
         }
-        answers = {name: _answer_of_node(task) for name, task in tasks.items()}
+        ended = _ended(tasks)
+        answers = {name: _answer_of_node(tasks[name]) for name in ended}
         unseen = {
             node.name
             for node in others
-            if not answers[node.name].folder_fault and not _came(meeting / node.id, token)
+            if node.name in ended
+            and not answers[node.name].folder_fault
+            and not _came(meeting / node.id, token)
         }
+    silent = [name for name in tasks if name not in ended]
     data_faults = {
         name: answer.data_fault or _other_data(answer.hashes, data)
         for name, answer in answers.items()
@@ -70,12 +75,14 @@ def check_nodes(
         _of_faults(
             _DATA,
             data_faults,
+            silent,
             f"{count} read the same pictures",
             f"mount {source} on each machine under the same path",
         ),
         _of_faults(
             _FOLDER,
             folder_faults,
+            silent,
             f"{count} read and write {folder}",
             "give a --storage that all machines share under the same path (NFS, or a bucket "
             "mounted as one)",
@@ -100,14 +107,11 @@ def check_memory(
     what = "the largest trial"
     if largest.estimated < largest.kinds:
         what += f" (of {largest.estimated} of {largest.kinds} kinds)"
-    if found.fits is None:
-        mend = "see that the machines answer and have room"
-        return Check(_MEMORY, "warning", found.text, mend)
     if found.fits:
         return Check(_MEMORY, "ok", f"{what}: {found.text}")
+    if not found.lacks_memory:
+        return _other_trouble(found)
     large = _what_is_large(largest.experiment, typical)
-    if found.cause != "out of memory":
-        return Check(_MEMORY, "failed", f"a training step fails: {found.text}", large)
     if largest.experiment != largest.smallest:
         small = _rehearse(largest.smallest, largest.smallest_size, hosts, shape, running)
         if small.fits:
@@ -121,6 +125,8 @@ def check_memory(
                 f"{what}: {found.text}; the smallest one: {small.text}; {again}",
                 f"{large}{_SMALLER}",
             )
+        if not small.lacks_memory:
+            return _other_trouble(small)
         found = small
     return Check(_MEMORY, "failed", f"the smallest trial: {found.text}", f"{large}{_SMALLER}")
 
@@ -138,6 +144,19 @@ class _Found(NamedTuple):
     text: str
     cause: str = "out of memory"
 
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether the step needs more memory than there is."""
+        return self.fits is False and self.cause == "out of memory"
+
+
+def _other_trouble(found: _Found) -> Check:
+    """Say why no step was played to its end, where memory is not the reason."""
+    if found.fits is None:
+        return Check(_MEMORY, "warning", found.text, _ANSWER)
+    mend = "see the error; `python -m colorization train` with these settings shows all of it"
+    return Check(_MEMORY, "failed", f"a training step fails: {found.text}", mend)
+
 
 def _rehearse(
     experiment: Experiment, size: int, hosts: Sequence[Node], shape: Shape, running: int
@@ -154,7 +173,13 @@ def _rehearse(
         )
         for node in hosts
     }
-    found = [_rehearsed(name, task) for name, task in tasks.items()]
+    ended = _ended(tasks)
+    found = [
+        _rehearsed(name, task)
+        if name in ended
+        else _Found(None, f"no step was played on {name} within {_PATIENCE:g} s")
+        for name, task in tasks.items()
+    ]
     for state in (False, None):
         for one in found:
             if one.fits is state:
@@ -164,10 +189,7 @@ def _rehearse(
 
 def _rehearsed(name: str, task: Any) -> _Found:
     try:
-        answer: Rehearsed = ray.get(task, timeout=_PATIENCE)
-    except GetTimeoutError:
-        ray.cancel(task, force=True)
-        return _Found(None, f"no step was played on {name} within {_PATIENCE:g} s")
+        answer: Rehearsed = ray.get(task)
     except RayError as error:
         failure = failure_of(error)
         # What the system ends for want of memory says nothing.
@@ -199,16 +221,15 @@ def check_gradients(shape: Shape, typical: Experiment, folder: Path) -> Check:
     with _meeting_place(folder) as (place, _):
         here = ray.get_runtime_context().get_node_id()
         task = _on(here, compare_gradients, num_cpus=0).remote(dump(typical), str(place), *shape)
-        try:
-            difference: float = ray.get(task, timeout=_PATIENCE)
-        except GetTimeoutError:
-            ray.cancel(task, force=True)
+        if not _ended({"": task}):
             found = f"{shape.workers} workers have not met within {_PATIENCE:g} s"
             mend = (
                 "see that the machines reach each other (a firewall; GLOO_SOCKET_IFNAME or "
                 "NCCL_SOCKET_IFNAME names the network), and have room"
             )
-            return Check(_GRADIENTS, "failed", found, mend)
+            return Check(_GRADIENTS, "warning", found, mend)
+        try:
+            difference: float = ray.get(task)
         except RayError as error:
             return Check(_GRADIENTS, "failed", failure_of(error).reason, "--workers 1")
     found = f"{shape.workers} ranks and one differ by {difference:.1e} of the gradient's norm"
@@ -255,12 +276,17 @@ def _came(file: Path, token: str, patience: float = 5.0) -> bool:
     return True
 
 
+def _ended(tasks: Mapping[str, Any]) -> set[str]:
+    """Wait for tasks, all of them together as long as for one; end those that are late."""
+    _, late = ray.wait([*tasks.values()], num_returns=len(tasks), timeout=_PATIENCE)
+    for task in late:
+        ray.cancel(task, force=True)
+    return {name for name, task in tasks.items() if task not in late}
+
+
 def _answer_of_node(task: Any) -> NodeAnswer:
     try:
-        return ray.get(task, timeout=_PATIENCE)
-    except GetTimeoutError:
-        ray.cancel(task, force=True)
-        fault = f"no answer within {_PATIENCE:g} s"
+        return ray.get(task)
     except RayError as error:
         fault = failure_of(error).reason
     return NodeAnswer({}, fault, fault)
@@ -274,6 +300,13 @@ def _other_data(hashes: Mapping[str, str], data: StudyData) -> str:
     return ""
 
 
-def _of_faults(name: str, faults: Mapping[str, str], well: str, mend: str) -> Check:
+def _of_faults(
+    name: str, faults: Mapping[str, str], silent: Sequence[str], well: str, mend: str
+) -> Check:
     said = [f"{node}: {fault}" for node, fault in faults.items() if fault]
-    return Check(name, "failed", "; ".join(said), mend) if said else Check(name, "ok", well)
+    waited = [f"{node}: no answer within {_PATIENCE:g} s" for node in silent]
+    if said:
+        return Check(name, "failed", "; ".join([*said, *waited]), mend)
+    if waited:
+        return Check(name, "warning", "; ".join(waited), _ANSWER)
+    return Check(name, "ok", well)

@@ -29,7 +29,7 @@ class Recorder:
         """Open a trial's MLflow run, or go on with it."""
         experiment = self._study.experiment(number)
         data = self._data.of_trial(experiment)
-        tags = {"trial": str(number), "directory": str(trial_folder(self._folder, number))}
+        tags = _tags(number) | {"directory": str(trial_folder(self._folder, number))}
         if self._study.epochs_trained(number):
             tags |= {"reason": "", "state": "RUNNING"}  # what it was interrupted by is over
         self._tracker.trial_started(
@@ -43,17 +43,23 @@ class Recorder:
         `stop` says why the trial is stopped after it.
         """
         scores, epoch = row["scores"], row["epoch"]
-        if not self._study.gray:
-            self._study.gray = row["gray"]
-        if epoch == 1:
+        if row["gray"]:
+            if not self._study.gray:
+                self._study.gray = row["gray"]
             gray = {f"gray/{name}": value for name, value in row["gray"].items()}
-            self._tracker.epoch(number, 0, gray)
+            self._tracker.epoch(number, 0, gray)  # kept once, whenever it is known first
         self._tracker.epoch(number, epoch, scores)
         if row.get("grid"):
             self._tracker.file(number, Path(row["grid"]), "pictures")
         self._study.record_memory_saving(number, row.get("memory_saving", ""))
         plain = {name: value for name, value in scores.items() if "/" not in name}
         self._study.record_epoch(number, epoch, row.get("selecting_epoch"), plain, stop)
+
+    def refused(self, number: int) -> None:
+        """Record a trial whose settings do not go together, so that it never ran."""
+        trial = self._study.trial(number)
+        self._tracker.trial_started(number, f"trial-{number:04d}", trial.params, _tags(number))
+        self._tracker.trial_ended(number, *_in_mlflow(trial))
 
     def ended(self, number: int) -> None:
         """Tell MLflow how a trial ended, as the study knows it."""
@@ -88,7 +94,7 @@ class Recorder:
         history = read_history(run)
         for count, line in enumerate(history, start=1):
             # The newest of all is reported by the trial itself once more.
-            if not self._study.gray or not known < line["epoch"] < newest:
+            if not known < line["epoch"] < newest:
                 continue
             report = repeat_report(experiment, run, history[:count], self._study.gray)
             row = report_row(report, self._study.memory_saving(number))
@@ -99,6 +105,10 @@ class Recorder:
                 self._study.prune(number, stop)
                 self.ended(number)
                 return
+
+
+def _tags(number: int) -> dict[str, str]:
+    return {"trial": str(number)}
 
 
 def _in_mlflow(trial: FrozenTrial) -> tuple[RunStatus, dict[str, str]]:

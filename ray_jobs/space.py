@@ -167,11 +167,12 @@ class Space:
         searched = self.parameters()
         texts = {k: json.dumps(v) for k, v in fixed.items() if k not in SPEED_ONLY}
         texts |= {name: str(distribution) for name, distribution in searched.items()}
-        return texts | {"search.objective": json.dumps(self.search.objective)}
+        compared = {"search.scheduler.metric": self.search.scheduler.metric}
+        return texts | {"search.objective": json.dumps(self.search.objective)} | compared
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hex digits that stand for what may be sampled and for the objective.
+        """Twelve hex digits that stand for what may be sampled and for what is compared.
 
         Not the way the file is written, the order in it, what changes speed alone or the number of
         trials. Raises ConfigError for a space that is not valid.
@@ -181,7 +182,8 @@ class Space:
             flat = flatten(dump(self._experiment(_stand_in(values))))
             samples.append({key: flat[key] for key in flat if key not in SPEED_ONLY})
         parameters = sorted((name, _extent(found)) for name, found in self.parameters().items())
-        text = json.dumps([sorted(map(json.dumps, samples)), parameters, self.search.objective])
+        compared = [self.search.objective, self.search.scheduler.metric]
+        text = json.dumps([sorted(map(json.dumps, samples)), parameters, compared])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _experiment(self, suggest: Suggest) -> Experiment:

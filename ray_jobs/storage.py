@@ -40,15 +40,22 @@ def lock_folder(folder: Path, way_out: str) -> TextIO:
     """Keep other processes out of a folder until the returned file is closed.
 
     The system opens the lock when its holder dies, however it does. Raises ConfigError, which ends
-    with the way out, where another process holds it: two of them would do the same work.
+    with the way out, where another process holds it: two of them would do the same work; and for
+    a file system without locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "lock").open("a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         lock.close()
         raise ConfigError(f"another process works in {folder}; {way_out}") from None
+    except OSError as error:
+        lock.close()
+        raise ConfigError(
+            f"{folder}: its file system has no locks (flock): {error.strerror or error}; choose "
+            "another --storage"
+        ) from error
     return lock
 
 

@@ -28,8 +28,6 @@ from past_study import (
 from samplers import most_trials
 from space import Space
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -52,6 +50,7 @@ class Study:
         the sampler.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name, self.space = name, space
         self.objective: dict[str, str] = dict(space.search.objective)
         self._seed = seed
@@ -65,14 +64,17 @@ class Study:
             load_if_exists=True,
         )
         before = self._study.user_attrs.get("space")
+        if before not in (None, space.hash):
+            raise ConfigError(f"study {name!r} in {folder} searches another space")
+        # Each time: a session may change how the space is searched, and the next goes on so.
+        partial = folder / f".{SPACE_FILE}"
+        partial.write_text(space.to_yaml(), encoding="utf-8")
+        partial.replace(folder / SPACE_FILE)
         if before is None:
-            (folder / SPACE_FILE).write_text(space.to_yaml(), encoding="utf-8")
             with warnings.catch_warnings():  # names of objectives, for Optuna's dashboard
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self._study.set_metric_names(list(self.objective))
             self._study.set_user_attr("space", space.hash)
-        elif before != space.hash:
-            raise ConfigError(f"study {name!r} in {folder} searches another space")
         self._first = space.first_parameters() if space.search.sampler.name != "grid" else []
         for trial in self.trials(TrialState.RUNNING):
             if stop := trial.user_attrs.get("stop"):
@@ -99,11 +101,13 @@ class Study:
         """Take over what another study found out about experiments that this one may sample too.
 
         The sampler and the stopping rules know these trials; they are neither counted nor ranked
-        here. Nothing happens to a study that has trials. Returns how many were taken over.
+        here. A study that has trials of its own takes no more. Returns how many it has taken over.
         """
-        if not self._all():
+        if not self.trials():
+            known = {trial.user_attrs["adopted"] for trial in self._all()}
             for trial in past.trials:
-                if taken := adopted(self.space, past, trial):
+                taken = adopted(self.space, past, trial)
+                if taken and taken.user_attrs["adopted"] not in known:
                     self._study.add_trial(taken)
         return sum(map(is_adopted, self._all()))
 
@@ -272,7 +276,8 @@ class Study:
     def prune(self, number: int, reason: str) -> None:
         """Tell that a trial was stopped early."""
         self._set(number, "reason", reason)
-        self._study.tell(number, state=TrialState.PRUNED)
+        # Study.tell would take the last intermediate value, of another score, for the objective's.
+        self._storage.set_trial_state_values(self._id(number), TrialState.PRUNED, None)
 
     def fail(self, number: int, failure: Failure) -> None:
         """Tell that a trial failed, and why."""

@@ -1,11 +1,13 @@
 """What of a study cannot work, found before anything is started."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cluster import Node, Shape, at_once, find_running, this_machine, trial_shape
 from colorization.config import ConfigError
 from colorization.data import PictureSets, check_batch_size
 from colorization.experiment import Experiment, outline
+from colorization.micro_batches import check_micro_batches
 from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES
 from data_card import StudyData, open_study_data
 from samplers import check_sampler
@@ -34,9 +36,30 @@ def check_study(space: Space, workers: int, gpus_per_worker: float | None) -> Ch
         at_once([this_machine()], shape, None)
     for size in sorted({other.train.batch_size for other in tried}):
         check_batch_size(size, len(sets.train), workers)
+    for other in tried:
+        check_micro_batches(other.train.micro_batches, other.train.batch_size // workers)
     _check_perceptual(space, typical)
     _check_samples(space, typical)
     return Checked(typical, tried, sets, data, address)
+
+
+def stops_nobody(space: Space, tried: Sequence[Experiment]) -> str | None:
+    """Say so where the scheduler's first rung lies behind the end of every trial."""
+    scheduler = space.search.scheduler
+    if space.search.trials == 1 or scheduler.name == "none":
+        return None
+    longest = 0
+    for experiment in tried:
+        stages = experiment.train.stages.values()
+        if any(stage.select and stage.steps for stage in stages):
+            return None  # how many epochs these are depends on the pictures
+        longest = max(longest, sum(stage.epochs or 0 for stage in stages if stage.select))
+    if scheduler.build().rungs(longest):
+        return None
+    return (
+        f"search.scheduler: {scheduler.name} will stop nobody: trials have {longest} epochs that "
+        "select, and the first comparison comes later; lower search.scheduler.grace_period"
+    )
 
 
 def check_gpu_hours(gpu_hours: float | None, shape: Shape, nodes: list[Node]) -> None:

@@ -15,10 +15,10 @@ from cluster import Node, Shape, at_once, connect, trial_shape
 from colorization import config
 from colorization.config import ConfigError
 from console import StudyConsole
-from past_study import PastStudy
+from past_study import PastStudy, cut_half_line
 from space import Space
 from storage import lock_folder
-from study_checks import Checked, check_gpu_hours, check_study
+from study_checks import Checked, check_gpu_hours, check_study, stops_nobody
 
 if TYPE_CHECKING:
     from tracking import RunStatus, Tracker
@@ -61,6 +61,8 @@ def run(job: Job, console: StudyConsole) -> int:
     preflight finds.
     """
     checked = check_study(job.space, job.workers, job.gpus_per_worker)
+    if job.adopted:
+        job.adopted.require_data(checked.data.hashes)
     for name in checked.sets.unreadable:
         console.message(f"left out: {name}")
 
@@ -71,10 +73,15 @@ def run(job: Job, console: StudyConsole) -> int:
     uri = default_tracking_uri(job.storage)
     check_uri(uri)
     with ExitStack() as cleaning:
-        cleaning.enter_context(lock_folder(job.folder, "or give this study another --name"))
+        try:
+            cleaning.enter_context(lock_folder(job.folder, "or give this study another --name"))
+        except OSError as error:
+            raise ConfigError(f"--storage: cannot write into {job.folder}: {error}") from error
         cleaning.callback(clear_shared_memory)
         cleaning.callback(shut_down)
         clear_shared_memory()
+        if cut := cut_half_line(job.folder):
+            console.message(f"half a record, {cut} bytes, at the end of the journal is left out")
         tracker = Tracker(job.folder, uri, EXPERIMENT, job.name, console.message)
         cleaning.callback(tracker.close)
         if tracker.has_moved:
@@ -88,6 +95,8 @@ def run(job: Job, console: StudyConsole) -> int:
             opening.result()
         # What `ray job stop` sends. Set after Ray's start, which sets a handler that aborts.
         signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, _interrupt)
         loaders = checked.typical.data.loader_workers
         shape = trial_shape(nodes, job.workers, job.gpus_per_worker, loaders)
         concurrent = at_once(nodes, shape, job.concurrent)
@@ -138,6 +147,7 @@ def _run_study(
     console: StudyConsole,
 ) -> int:
     """Open the study, train, hand over; its MLflow run is closed whatever happens."""
+    from failure import is_no_disk
     from handover import hand_over
     from study import Study
     from tune_loop import train_trials
@@ -151,23 +161,31 @@ def _run_study(
         there = len(job.adopted.trials)
         console.message(f"{count} of the {there} trials of {job.adopted.name} fit and are known")
     status: RunStatus = "FAILED"
-    tracker.parent(
-        _parent_params(job, shape) | checked.data.params, {"data": checked.sets.description}
-    )
-    tracker.inputs(None, checked.data.inputs("train", "validation", "test"))
+    described = {"data": checked.sets.description}
     where = f"the cluster at {checked.address}" if checked.address else "this machine"
-    console.begin(
-        job.name,
-        f"{len(job.space.parameters())} settings searched; {checked.sets.description}",
-        f"{shape}, {concurrent} at once on {where}",
-        study.wanted,
-    )
     try:
+        tracker.parent(_parent_params(job, shape) | checked.data.params, described)
+        tracker.inputs(None, checked.data.inputs("train", "validation", "test"))
+        console.begin(
+            job.name,
+            f"{len(job.space.parameters())} settings searched; {checked.sets.description}",
+            f"{shape}, {concurrent} at once on {where}",
+            study.wanted,
+        )
+        if said := stops_nobody(job.space, checked.tried):
+            console.message(said)
         if not train_trials(job, study, tracker, console, checked.data, shape, concurrent):
             raise KeyboardInterrupt
         done = hand_over(job, study, tracker, console, checked.sets)
         status = "FINISHED" if done else "FAILED"
         return 0 if done else 1
+    except OSError as error:
+        if not is_no_disk(error):
+            raise
+        raise ConfigError(
+            f"{error.strerror}: the study stops, for no trial could be written. Make room on the "
+            f"disk of {job.folder}, then go on by --name {job.name} --resume"
+        ) from error
     except KeyboardInterrupt:
         status = "KILLED"
         console.message(f"interrupted; --name {job.name} --resume goes on from here")

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="train.py",
         description=__doc__,
+        allow_abbrev=False,
         usage="%(prog)s RECIPE_OR_FILE [key=value ...] [flags]\n"
         "       %(prog)s --name RUN --resume [flags]",
     )

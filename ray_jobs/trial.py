@@ -4,14 +4,14 @@ import gc
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray.train import UserCallback
 
-from cause import Failure
+from cause import Cause, Failure
 from colorization.config import parse
 from colorization.distributed import current_ranks
 from colorization.experiment import Experiment, count_players
@@ -22,10 +22,13 @@ from colorization.training import Report, fit
 from directory_lock import sole_writer
 from failure import failure_of
 from out_of_memory import Memory, note_out_of_memory, note_saving, read_memory
+from shared_memory import clear_shared_memory
 
 log = logging.getLogger("colorization")
 
 Row = dict[str, Any]
+
+_MAY_PASS: tuple[Cause, ...] = ("worker lost", "error")  # another time
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -35,6 +38,7 @@ def run_trial(config: dict[str, Any]) -> None:
     here. What would fail again in the same way is reported as `failed`, with its `cause`, and not
     retried; what ran out of memory is tried once more with less.
     """
+    clear_shared_memory()  # of trials that were killed on this machine
     if config["workers"] == 1:
         from ray import tune
 
@@ -157,7 +161,7 @@ def _attempt(
         if failure.cause == "out of memory":
             note_out_of_memory(run, failure.reason)
         # Perhaps met by this rank only: the group must end. Others may go well another time.
-        if not alone or failure.cause in ("worker lost", "error"):
+        if not alone or failure.cause in _MAY_PASS:
             raise
         log.error(traceback.format_exc())
         return failure
@@ -199,7 +203,7 @@ def _log_file(config: dict[str, Any]) -> Iterator[None]:
     """Write the library's warnings, and what ended a trial, into the trial's own log."""
     run = Path(config["directory"])
     run.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(run / "trial.log", encoding="utf-8", delay=True)
+    handler = _TrialLog(run / "trial.log", encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
@@ -209,4 +213,12 @@ def _log_file(config: dict[str, Any]) -> Iterator[None]:
         raise
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _TrialLog(logging.FileHandler):
+    """A log whose own trouble, of a full disk, does not hide the trial's."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print nothing: what ended the trial is reported as well."""

@@ -12,7 +12,7 @@ from study_job import Job, run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and run the study; return its exit status."""
-    parser = argparse.ArgumentParser(prog="tune.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tune.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. model.lambda_l1=80")
     parser.add_argument("--model", help="the family: a space in search_spaces/")
     parser.add_argument(
@@ -20,10 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--trials", type=int, help="how many experiments (the space's)")
     parser.add_argument(
-        "--time-budget", metavar="2h", help="time that the study may take, all sessions together"
+        "--time-budget",
+        metavar="2h",
+        help="time that the study may take, all sessions together (none: no limit)",
     )
     parser.add_argument(
-        "--gpu-hours", type=float, help="hours that all GPUs of all trials may be held together"
+        "--gpu-hours",
+        type=float,
+        help="hours that all GPUs of all trials may be held together (inf: no limit)",
     )
     parser.add_argument("--concurrent", type=int, help="trials at once (what the cluster holds)")
     parser.add_argument("--seed", type=int, help="of sampling (0) and of training (the space's)")

@@ -1,5 +1,6 @@
 """Tune trains what is left of a study; what the study needs before and after stands around it."""
 
+import errno
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
@@ -9,7 +10,7 @@ from budget import Spending, duration
 from cluster import Shape
 from console import StudyConsole
 from data_card import StudyData
-from driver import BudgetStopper, StudyCallback, StudySearcher
+from driver import StudyCallback, StudySearcher, StudyStopper
 from keeping import Keeper
 from rank_agreement import disagreement_note
 from recorder import Recorder
@@ -34,22 +35,26 @@ def train_trials(
     shape: Shape,
     concurrent: int,
 ) -> bool:
-    """Train what is left of the study; tell whether it came to its end, or was interrupted."""
+    """Train what is left of the study; tell whether it came to its end, or was interrupted.
+
+    Raises OSError where no disk takes what trials write: they are left to be gone on with.
+    """
     rules = _rules(study)
     recorder = Recorder(study, job.folder, tracker, data)
     recorder.settle()
     for number in study.left:
         recorder.catch_up(number, rules)
     spending = _spending(job, study, shape)
+    stopper = StudyStopper(spending)
     if study.remaining == 0:
         console.message("all trials of this study have ended; choosing among them")
     elif not spending.spent():
         watchdog = Watchdog(console.message, shape)
         keeper = Keeper(study, job.folder, tracker, job.keep_bytes, console.message)
         rule = StoppingRule(rules, study.space.search.scheduler.metric)
-        searcher = StudySearcher(study, job.folder, shape, spending, console)
+        searcher = StudySearcher(study, job.folder, shape, stopper, recorder, console)
         callback = StudyCallback(
-            study, recorder, rule, spending, watchdog, keeper, console, concurrent
+            study, recorder, rule, spending, stopper, watchdog, keeper, console, concurrent
         )
         tuner = tune.Tuner(
             tune.with_resources(run_trial, _resources(shape)),
@@ -67,7 +72,7 @@ def train_trials(
                 name="ray",
                 storage_path=str(job.folder),
                 callbacks=[callback],
-                stop=BudgetStopper(spending),
+                stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=2),
                 verbose=0,
             ),
@@ -77,6 +82,8 @@ def train_trials(
         finally:
             callback.close()
             watchdog.close()
+    if stopper.fault:
+        raise OSError(errno.ENOSPC, stopper.fault)
     spent = spending.spent()
     if study.remaining and not spent:
         return False

@@ -4,13 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
+from threading import Condition, Thread
 
 import ray
-from ray.exceptions import RayError
 from ray.tune.experiment import Trial
-from ray.util.state.exception import RayStateApiException
 
 from cluster import Shape
 from worker_groups import WorkerGroups
@@ -42,6 +39,11 @@ class _Round:
     due: list[int] = field(default_factory=list)  # of the pending, those to be spoken of
     silent: list[str] = field(default_factory=list)  # whole messages
 
+    def take_over(self, earlier: "_Round") -> None:
+        """Add what an earlier round, which nobody got to, had to say and still holds."""
+        self.due += [n for n in earlier.due if n in self.pending and n not in self.due]
+        self.silent[:0] = earlier.silent
+
 
 Resources = Callable[[], Mapping[str, float]]
 
@@ -71,7 +73,9 @@ class Watchdog:
         self._most: Mapping[str, float] = {}
         self._faults: set[str] = set()
         self._groups = WorkerGroups(shape) if shape.workers > 1 else None
-        self._rounds: SimpleQueue[_Round | None] = SimpleQueue()
+        self._changed = Condition()
+        self._newest: _Round | None = None  # that waits for the thread
+        self._closed = False
         self._thread = Thread(target=self._serve, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -105,17 +109,30 @@ class Watchdog:
                 if now - life.since >= _PATIENCE and now >= life.due:
                     life.due = now + _AGAIN
                     found.due.append(number)
-        self._rounds.put(found)
+        with self._changed:
+            if self._newest is not None:
+                found.take_over(self._newest)
+            self._newest = found
+            self._changed.notify()
 
     def close(self, timeout: float = 10.0) -> None:
         """Say and free what has been found so far, for so many seconds at most; stop watching."""
-        self._rounds.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout)
 
     def _serve(self) -> None:
-        while (found := self._rounds.get()) is not None:
+        while (found := self._next_round()) is not None:
             for message in self._messages(found):
                 self._report(message)
+
+    def _next_round(self) -> _Round | None:
+        """Wait for a round; None once the last one was taken and there will be no other."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._closed)
+            found, self._newest = self._newest, None
+            return found
 
     def _messages(self, found: _Round) -> Iterator[str]:
         yield from found.silent
@@ -130,11 +147,12 @@ class Watchdog:
                 yield from look.freed
                 for _ in range(look.waiting):
                     yield self._waits("the workers of a trial", found, total)
-        except (RayError, RayStateApiException, ConnectionError, OSError) as error:
-            # Ray is starting anew or ending; what lasts shows in the trials themselves.
-            if (fault := f"{type(error).__name__}: {error}") not in self._faults:
-                self._faults.add(fault)
-                yield f"cannot ask Ray what trials wait for: {fault}"
+        # Ray is starting anew or ending, or its dashboard answers nonsense; this thread must outlive
+        # it, and what lasts shows in the trials themselves.
+        except Exception as error:
+            if (kind := type(error).__name__) not in self._faults:
+                self._faults.add(kind)
+                yield f"cannot ask Ray what trials wait for: {kind}: {error}"
 
     def _waits(self, who: str, found: _Round, total: Mapping[str, float]) -> str:
         free = self._free()

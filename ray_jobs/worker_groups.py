@@ -19,6 +19,8 @@ _AGAIN = 600.0
 _GRACE = 20.0  # seconds without any worker after which a group's resources are freed
 _ANSWER = 10  # seconds for an answer of Ray's dashboard
 _MOST = 10_000  # what it lists
+# A worker's states in their order, so that one that passes on to the next is not missed.
+_LIVE = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING", "ALIVE")
 
 
 class Look(NamedTuple):
@@ -63,10 +65,17 @@ class WorkerGroups:
         created = [g.placement_group_id for g in groups if g.state == "CREATED"]
         if not created:
             return pending, []
-        actors: list[Any] = list_actors(
-            filters=[("job_id", "=", job)], limit=_MOST, timeout=_ANSWER, detail=True
-        )
-        used = {actor.placement_group_id for actor in actors if actor.state != "DEAD"}
+        used: set[str | None] = set()
+        for state in _LIVE:  # those of a month that are dead would be too many to list
+            actors: list[Any] = list_actors(
+                filters=[("job_id", "=", job), ("state", "=", state)],
+                limit=_MOST,
+                timeout=_ANSWER,
+                detail=True,
+            )
+            if len(actors) >= _MOST:
+                return pending, []  # any of the groups may be used by one that is not listed
+            used |= {actor.placement_group_id for actor in actors}
         return pending, [group for group in created if group not in used]
 
     def _is_of_workers(self, bundles: list[dict[str, Any]]) -> bool:

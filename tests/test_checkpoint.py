@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from colorization import checkpoint
 from colorization.checkpoint import CheckpointError
 from colorization.config import ConfigError
 from colorization.experiment import Experiment
+from full_disk import full_disk
 
 Make = Callable[..., Experiment]
 
@@ -121,3 +123,13 @@ def test_a_run_may_go_on_with_other_settings_of_speed(tiny: Make, tmp_path: Path
 def test_a_directory_that_holds_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no directory of a run"):
         checkpoint.read_run(tmp_path)
+
+
+def test_a_full_disk_is_said_to_be_one_and_nothing_half_written_stays(tmp_path: Path):
+    checkpoint.save(tmp_path, {"epoch": 1, "best_epoch": 1, "model": torch.zeros(3)}, keep=2)
+    with full_disk(100_000), pytest.raises(OSError, match="File too large") as caught:
+        checkpoint.save(
+            tmp_path, {"epoch": 2, "best_epoch": 1, "model": torch.zeros(10**6)}, keep=2
+        )
+    assert caught.value.errno == errno.EFBIG
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch-00001"]

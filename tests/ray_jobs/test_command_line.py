@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import train
 import tune
 from cause import Failure
+from colorization.config import ConfigError
+from past_study import PastStudy
 from space import Space
 from study import Study
 
@@ -71,17 +74,18 @@ def test_what_is_said_anew_takes_the_place_of_what_was_said_before(storage: Path
 
 
 def test_a_changed_space_is_refused_with_the_command_that_begins_a_new_study_from_it(
-    storage: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    storage: Path, capsys
 ):
     change = "model.generator.width=!logint [8, 64]"
     script = str(Path(tune.__file__))
     words = ["--name", "old", "--resume", change, "--storage", str(storage)]
-    monkeypatch.setattr(sys, "argv", [script, *words])
     said = refusal(words[:-2], storage, capsys)
     assert "model.generator.width: !logint [8, 32] there, !logint [8, 64] here" in said
-    again = shlex.split(said[said.index(Path(sys.executable).name) :])
-    assert again[1] == script
+    again = shlex.split(said[said.index("that fit: ") + len("that fit: ") :])
+    assert Path(again[0]).resolve() == Path(sys.executable).resolve()
+    assert Path(again[1]).resolve() == Path(script).resolve()
     assert again[-2:] == ["--from", "old"]
+    assert again[again.index("--seed") + 1] == "3"
     assert tune.main([*again[2:], "--dry-run"]) == 0
     assert "width: !logint [8, 64]" in capsys.readouterr().out
 
@@ -97,6 +101,11 @@ def test_a_study_to_begin_from_must_be_there(storage: Path, capsys):
         (["--time-budget", "2"], "--time-budget: found '2'; a length of time is needed: 2h"),
         (["--gpu-hours", "0"], "--gpu-hours: found 0.0, more than 0"),
         (["--keep-gb", "-1"], "--keep-gb: found -1.0, more than 0"),
+        (["--keep-gb", "nan"], "--keep-gb: found nan, more than 0"),
+        (["--gpus-per-worker", "nan"], "--gpus-per-worker: found nan, 0 at least"),
+        (["--time-budget", ""], "--time-budget: found nothing, a value is needed"),
+        (["--from", ""], "--from: found nothing, a value is needed"),
+        (["--name", "a" * 300], "up to 100 letters"),
         (["search.sampler.name=tpo"], "sampler.name: found 'tpo'; did you mean 'tpe'"),
         (["search.scheduler.grace_period=0"], "scheduler.grace_period: found 0"),
         (["search.sampler.name=cma_es"], "cma_es"),
@@ -117,3 +126,35 @@ def test_train_needs_an_experiment_or_a_run_to_go_on_with(storage: Path, capsys)
     with pytest.raises(SystemExit):
         train.main(["pix2pix", "lab_gan"])
     assert "found pix2pix, lab_gan" in capsys.readouterr().err
+
+
+def test_what_is_said_at_a_resume_holds_for_the_next_one_too(storage: Path):
+    folder = storage / "studies" / "old"
+    words = ["search.trials=9", "search.scheduler.name=none"]
+    Study(folder, "old", Space.read(folder / "space.yaml", None, words), 3, 9)
+    again = Space.read(folder / "space.yaml")
+    assert again.search.trials == 9
+    assert again.search.scheduler.name == "none"
+
+
+def test_a_changed_run_of_train_is_offered_a_command_of_tune(storage: Path, capsys):
+    words = ["--name", "old", "--resume", "train.batch_size=4", "--storage", str(storage)]
+    assert train.main(words) == 2
+    said = capsys.readouterr().err
+    again = shlex.split(said[said.index("that fit: ") + len("that fit: ") :])
+    assert Path(again[1]).name == "tune.py"
+    assert tune.main([*again[2:], "--dry-run"]) == 0
+
+
+def test_a_folder_with_another_name_than_its_study_is_refused(storage: Path, capsys):
+    (storage / "studies" / "old").rename(storage / "studies" / "renamed")
+    said = refusal(["--name", "renamed", "--resume"], storage, capsys)
+    assert "holds the study 'old': give the folder that name back" in said
+
+
+def test_trials_of_other_pictures_are_not_taken_over(storage: Path):
+    past = PastStudy.open(storage, "old", "--from")
+    seen = replace(past, attributes={**past.attributes, "data": {"": "abc1"}})
+    seen.require_data({"": "abc1"})
+    with pytest.raises(ConfigError, match="was abc1, here it is abc2"):
+        seen.require_data({"": "abc2"})

@@ -10,7 +10,8 @@ from cause import Failure
 from colorization.config import ConfigError
 from colorization.experiment import read_experiment
 from colorization.models.gan import GANConfig
-from past_study import PastStudy
+from full_disk import full_disk
+from past_study import PastStudy, cut_half_line
 from space import Space
 from study import Study
 
@@ -332,3 +333,43 @@ def test_trials_that_a_space_would_never_give_are_not_taken_over(open_study: Ope
     found = open_study(changed, name="b")
     inside = [t for t in past.trials[:2] if narrow / 2 <= t.params["model.lambda_l1"] <= narrow * 2]
     assert found.adopt(past) == len(inside)
+
+
+def test_half_a_record_at_the_journals_end_is_cut_off_and_the_study_goes_on(
+    open_study: Open, tmp_path: Path
+):
+    study = open_study()
+    study.next()
+    study.record_epoch(0, 1, 1, scores(0.9))
+    folder = tmp_path / "studies" / "gan-1"
+    whole = (folder / "optuna.journal").read_bytes()
+    with (folder / "optuna.journal").open("ab") as journal:
+        journal.write(b'{"op_code": 8, "work')
+    assert cut_half_line(folder) == 20
+    assert (folder / "optuna.journal").read_bytes() == whole
+    again = open_study()
+    again.record_epoch(0, 2, 2, scores(0.8))
+    assert open_study().epochs(0).keys() == {1, 2}
+
+
+def test_a_disk_that_fills_amid_a_record_leaves_none_of_it(open_study: Open, tmp_path: Path):
+    study = open_study()
+    study.next()
+    journal = tmp_path / "studies" / "gan-1" / "optuna.journal"
+    before = journal.read_bytes()
+    with full_disk(len(before) + 20), pytest.raises(OSError, match="File too large"):
+        study.record_epoch(0, 1, 1, scores(0.9))
+    assert journal.read_bytes() == before
+    study.record_epoch(0, 1, 1, scores(0.9))
+    assert open_study().epochs(0).keys() == {1}
+
+
+def test_a_stopped_trial_has_no_value_of_another_score(tmp_path: Path, open_study: Open):
+    study = open_study("search.objective={ab_mae: min}")
+    study.next()
+    study.record_epoch(0, 1, 1, scores(0.97, ab_mae=0.12))
+    study.prune(0, "slow")
+    (trial,) = open_study("search.objective={ab_mae: min}").trials(TrialState.PRUNED)
+    assert trial.values is None
+    assert trial.intermediate_values == {1: 0.97}
+    assert trial.datetime_complete is not None
