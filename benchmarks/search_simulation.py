@@ -1,11 +1,13 @@
 """A search simulated with the project's own samplers and stopping rules, and no training."""
 
 import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from drawing import draw
+from past_study import EPOCH
 from search_surfaces import Scores, Surface, end_of
 from search_tables import Curve
 from space import Space
@@ -82,16 +84,24 @@ def simulate(surface: Surface, space: Space, seed: int, budget: int, workers: in
         if state == TrialState.RUNNING:
             heapq.heappush(queue, (time + 1, number))
         else:
-            trials[number] = _without_experiment(run.trial, state, values)
+            trials[number] = _without_experiment(run.trial, state, values, run.curve[: run.epoch])
             del running[number]
             heapq.heappush(queue, (time, None))
     return course
 
 
 def _without_experiment(
-    drawn: FrozenTrial, state: TrialState, values: Scores | None = None
+    drawn: FrozenTrial,
+    state: TrialState,
+    values: Scores | None = None,
+    curve: Sequence[Mapping[str, float]] = (),
 ) -> FrozenTrial:
+    """Return a trial as a study stores it, with the scores of the epochs that it was trained."""
+    scores = {
+        f"epoch-{epoch}": {**found, EPOCH: epoch} for epoch, found in enumerate(curve, start=1)
+    }
     return create_trial(
+        user_attrs={"epochs": len(curve), **scores},
         state=state,
         values=values,
         params=drawn.params,

@@ -168,7 +168,11 @@ class Experiment(Config):
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits that stand for all that changes results."""
-        flat = config.flatten(config.dump(self))
+        data = config.dump(self)
+        for stage in data["train"]["stages"].values():
+            change = config.flatten(stage["change"])
+            stage["change"] = {key: change[key] for key in change if key not in SPEED_ONLY}
+        flat = config.flatten(data)
         for key in SPEED_ONLY:
             flat.pop(key, None)
         return hashlib.sha256(json.dumps(flat).encode()).hexdigest()[:12]

@@ -147,8 +147,8 @@ class Watchdog:
                 yield from look.freed
                 for _ in range(look.waiting):
                     yield self._waits("the workers of a trial", found, total)
-        # Ray is starting anew or ending, or its dashboard answers nonsense; this thread must outlive
-        # it, and what lasts shows in the trials themselves.
+        # Ray is starting anew or ending, or its dashboard answers nonsense. This thread must
+        # outlive that; what lasts shows in the trials themselves.
         except Exception as error:
             if (kind := type(error).__name__) not in self._faults:
                 self._faults.add(kind)

@@ -14,6 +14,8 @@ from colorization.config import ConfigError, override, parse
 from colorization.experiment import Experiment, build_model
 from colorization.memory_saving import (
     checkpoint_activations,
+    describe_saving,
+    with_less_memory,
 )
 from colorization.models.colorizer import Colorizer, Progress
 from rank_pool import RankPool
@@ -123,3 +125,33 @@ def test_two_ranks_that_checkpoint_share_batch_statistics_as_ever(
 def test_compiled_networks_choose_themselves_what_they_keep(tiny: Make) -> None:
     with pytest.raises(ConfigError, match="compile=true and activation_checkpointing=true"):
         tiny("train.compile=true", CHECKPOINTED)
+
+
+@pytest.mark.parametrize("normalization", ["group", "batch"])
+def test_less_memory_is_taken_in_stages_with_settings_of_their_own_too(
+    normalization: str, tiny: Make
+) -> None:
+    own = {"train.compile": True, "train.learning_rate": 0.01}
+    first = {"turns": "l1", "epochs": 1, "change": own}
+    second = {"turns": "adversarial", "epochs": 1, "change": {"train.compile": True}}
+    experiment = tiny(
+        f"model.generator.normalization={normalization}",
+        stages={"first": first, "second": second},
+    )
+    saving = with_less_memory(experiment, 1)
+    parts = ", 4 micro-batches" if normalization == "group" else ""
+    for stage in ("first", "second"):
+        assert describe_saving(saving.at(stage)) == f"activation checkpointing{parts}"
+        assert not saving.at(stage).train.compile
+    assert saving.at("first").train.learning_rate == 0.01
+    assert with_less_memory(saving, 1) == saving
+
+
+def test_a_stage_keeps_more_micro_batches_of_its_own(tiny: Make) -> None:
+    stages = {
+        str(parts): {"turns": "l1", "epochs": 1, "change": {"train.micro_batches": parts}}
+        for parts in (2, 8)
+    }
+    saving = with_less_memory(tiny("train.batch_size=8", stages=stages), 1)
+    assert saving.at("2").train.micro_batches == 4
+    assert saving.at("8").train.micro_batches == 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import small_recipe
-from colorization import config
+from colorization import config, rehearsal
 from colorization.config import override, parse
 from colorization.distributed import current_ranks
 from colorization.experiment import Experiment, count_players, recipes
@@ -91,6 +91,17 @@ def test_a_rehearsed_step_takes_what_its_batch_needs(tiny: Make) -> None:
 def test_a_rehearsal_needs_neither_pictures_nor_pretrained_weights(tiny: Make) -> None:
     experiment = tiny("data.source={name: folder, path: /nowhere}", stages=ADVERSARIAL)
     assert rehearse_step(experiment, "cpu").base > 0
+
+
+@pytest.mark.parametrize("status", [None, "Name: python", "VmRSS:\t1 kB"])
+def test_where_the_system_does_not_tell_a_process_its_memory_its_peak_is_taken(
+    status: str | None, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if status is not None:
+        (tmp_path / "status").write_text(status)
+        (tmp_path / "clear_refs").mkdir()  # cannot be written to
+    monkeypatch.setattr(rehearsal, "_PROCESS", tmp_path)
+    assert rehearse_step(tiny(stages=ADVERSARIAL), "cpu").base > 50e6
 
 
 @pytest.mark.parametrize(

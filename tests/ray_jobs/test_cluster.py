@@ -2,8 +2,9 @@ import os
 import socket
 
 import pytest
+import ray
 
-from cluster import Node, Shape, at_once, find_running, this_machine, trial_shape
+from cluster import Node, Shape, at_once, connect, find_running, this_machine, trial_shape
 from colorization.config import ConfigError
 
 LAPTOP = Node("laptop", 2, 0)
@@ -94,3 +95,20 @@ def test_an_address_file_that_outlived_its_cluster_is_left_alone(address_file, c
         port = closed.getsockname()[1]
     address_file.write_text(f"127.0.0.1:{port}")
     assert find_running() is None
+
+
+def test_a_local_ray_that_does_not_start_is_tried_once_more_and_told_in_a_line(monkeypatch):
+    tries = []
+
+    def fails(**options: object) -> None:
+        tries.append(options["address"])
+        raise RuntimeError(f"the node died, {len(tries)}\nand much more")
+
+    monkeypatch.setattr(ray, "init", fails)
+    with pytest.raises(ConfigError) as refused:
+        connect(None)
+    assert tries == ["local", "local"]
+    assert "does not start on this machine, tried twice: RuntimeError: the node died, 2;" in str(
+        refused.value
+    )
+    assert "\n" not in str(refused.value)

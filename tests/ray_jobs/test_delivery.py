@@ -4,9 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from delivery import Delivery
+from event_queue import Event, EventQueue
 from full_disk import full_disk
 from mlflow_sender import is_refusal
 from mlflow_server import Server
@@ -258,7 +261,48 @@ def test_only_what_mlflow_will_never_take_is_a_refusal(tmp_path, database):
     assert not is_refusal(damaged)
     proxy = RestException({"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5"})
     assert not is_refusal(proxy)
+    assert is_refusal(RestException({"error_code": "ENDPOINT_NOT_FOUND", "message": ""}))
+    assert is_refusal(RestException({"error_code": "NOT_IMPLEMENTED", "message": ""}))
     assert not is_refusal(ConnectionError("refused"))
+
+
+class _NoInputs:
+    """A sender to an older server, which does not know inputs; or to a proxy without one."""
+
+    parent_run_id = "a run"
+
+    def __init__(self, *, is_there: bool) -> None:
+        self._is_there = is_there
+
+    def forgets(self) -> bool:
+        if not self._is_there:
+            self._fail()
+        return False
+
+    def send(self, event: Event) -> None:
+        if not self._is_there or event["kind"] == "inputs":
+            self._fail()
+
+    def _fail(self) -> None:
+        message = "API request to http://me:secret@host:5000/api failed with error code 404"
+        raise RestException({"error_code": "ENDPOINT_NOT_FOUND", "message": message})
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_only_what_an_older_server_does_not_know_is_left_out_and_no_password_is_told(
+    is_there: bool, tmp_path
+):
+    messages = Messages()
+    queue = EventQueue(tmp_path, messages)
+    for kind in ("metrics", "inputs", "metrics"):
+        queue.append({"kind": kind, "number": 0})
+    sender = cast(Any, _NoInputs(is_there=is_there))
+    delivery = Delivery(queue, sender, "http://host:5000", messages)
+    delivery.run_once(patience=0.2)
+    counts = delivery.sent, delivery.refused, delivery.waiting
+    assert counts == ((2, 1, 0) if is_there else (0, 0, 3))
+    assert "http://me:***@host:5000/api" in messages.said[0]
+    assert "secret" not in "".join(messages.said)
 
 
 @pytest.fixture

@@ -94,8 +94,9 @@ def test_a_damaged_line_is_said_and_costs_only_itself(tmp_path):
     assert "1 damaged" in messages[0]
 
 
-def test_a_damaged_count_is_refused_by_name(tmp_path):
-    (tmp_path / "mlflow-sent.json").write_text("")
+@pytest.mark.parametrize("content", ["", "[3]", "null"])
+def test_a_damaged_count_is_refused_by_name(content, tmp_path):
+    (tmp_path / "mlflow-sent.json").write_text(content)
     with pytest.raises(ConfigError, match=r"mlflow-sent\.json"):
         open_queue(tmp_path)
 

@@ -18,7 +18,7 @@ from colorization.config import dump
 from colorization.experiment import Experiment
 from data_card import open_study_data
 from largest_trial import find_largest
-from node_memory import free_memory, left_in_group
+from node_memory import control_groups, free_memory, left_in_group
 from preflight import Check, has_failed, preflight_lines, preflight_table
 from preflight_checks import check_disk, check_mlflow, check_place
 from preflight_tasks import look_around
@@ -55,6 +55,24 @@ def test_a_database_that_takes_no_records_is_a_warning(fault: str, tmp_path: Pat
     assert found.state == "warning"
     assert str(path) in found.found
     assert "ray_jobs/sync.py" in found.mend
+
+
+def test_a_database_is_found_without_its_options_and_none_is_made(new_store, tmp_path: Path):
+    missing = check_mlflow(f"sqlite:///{tmp_path}/mlflow.db?timeout=30")
+    assert missing.state == "warning"
+    assert not [*tmp_path.iterdir()]
+    assert check_mlflow(f"{new_store(tmp_path)}?timeout=30").state == "ok"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:secret@127.0.0.1:9/", "mysql+nothing://me:secret@host/x", "ftp://x"]
+)
+def test_whatever_is_wrong_with_an_address_is_a_warning_without_its_password(address: str):
+    found = check_mlflow(address)
+    assert found.state == "warning"
+    assert found.found.startswith(address.replace("secret", "***"))
+    assert "secret" not in f"{found}"
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -131,6 +149,28 @@ def test_a_limit_of_a_container_is_what_is_left_of_it(tmp_path: Path):
     assert left_in_group(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
     assert left_in_group(tmp_path) == (1000, 450)
+
+
+def test_a_limit_of_version_1_counts_too(tmp_path: Path):
+    (tmp_path / "memory.usage_in_bytes").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 10\ntotal_inactive_file 150\n")
+    (tmp_path / "memory.limit_in_bytes").write_text(f"{(1 << 63) - 4096}\n")
+    assert left_in_group(tmp_path) is None
+    (tmp_path / "memory.limit_in_bytes").write_text("1000\n")
+    assert left_in_group(tmp_path) == (1000, 450)
+
+
+def test_all_groups_around_a_process_are_looked_at(tmp_path: Path):
+    def names(own: str) -> set[str]:
+        return {str(folder.relative_to(tmp_path)) for folder in control_groups(own, tmp_path)}
+
+    assert names("") == {".", "memory"}
+    assert names("0::/slurm/job_7/step\n") == {
+        *(".", "slurm", "slurm/job_7", "slurm/job_7/step", "memory"),
+    }
+    assert names("5:cpu,memory:/docker/abc\n1:name=systemd:/x\n0::/\n") == {
+        *(".", "memory", "memory/docker", "memory/docker/abc"),
+    }
 
 
 def test_there_is_some_free_memory():

@@ -8,6 +8,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+import preflight_cluster
 from cluster import Node, Shape
 from colorization.experiment import Experiment
 from data_card import DataCard, StudyData, open_study_data
@@ -87,6 +88,21 @@ def test_a_step_that_cannot_be_played_fails_with_its_error(nodes: list[Node], ti
     assert found.state == "failed", found
     assert found.found.startswith("a training step fails: on ")
     assert "generator.nothing" in found.found
+    assert found.mend.startswith("see the error; `python -m colorization train`")
+
+
+def test_machines_that_do_not_answer_in_time_are_warnings(
+    nodes: list[Node], tiny: MakeTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(preflight_cluster, "_PATIENCE", 0.01)  # no process starts as fast
+    others = other_machines(nodes, Shape(1, 1, 0))
+    data, folder = check_nodes(others, tmp_path, tiny(), open_study_data(tiny())[1])
+    memory = check_memory(nodes, Shape(1, 1, 0), None, tiny(), only(tiny()))
+    gradients = check_gradients(Shape(2, 1, 0), tiny(), tmp_path)
+    for check in (data, folder, memory, gradients):
+        assert check.state == "warning", check
+        assert "within 0.01 s" in check.found
+        assert check.mend.startswith("see that the machines")
 
 
 def test_a_step_that_is_hopelessly_large_is_not_played_and_fails_only_if_all_are(

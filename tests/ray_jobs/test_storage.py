@@ -1,9 +1,11 @@
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from colorization.config import ConfigError
-from storage import ROOT, storage_folder, trial_folder
+from storage import ROOT, lock_folder, storage_folder, trial_folder
 
 
 def test_without_a_wish_everything_lies_under_runs_of_the_project_wherever_one_stands(
@@ -33,3 +35,18 @@ def test_an_address_that_is_no_folder_is_refused_with_what_is_needed(address):
 def test_folders_of_trials_sort_by_their_number():
     names = [trial_folder(Path("study"), number).name for number in (7, 12, 1234)]
     assert names == ["trial-0007", "trial-0012", "trial-1234"]
+
+
+def test_a_file_system_without_locks_is_told_from_a_process_that_holds_one(tmp_path, monkeypatch):
+    with (
+        lock_folder(tmp_path, ""),
+        pytest.raises(ConfigError, match=r"another process works in .*; take another"),
+    ):
+        lock_folder(tmp_path, "take another")
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ConfigError, match=r"no locks \(flock\): No locks .*another --storage"):
+        lock_folder(tmp_path, "take another")

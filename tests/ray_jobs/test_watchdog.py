@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,10 +30,17 @@ class Watched:
         free: Callable[[], Mapping[str, float]] = lambda: {"CPU": 0},
     ) -> None:
         self.now, self.said = 0.0, []
-        clock = lambda: self.now  # noqa: E731
-        self.dog = Watchdog(self.said.append, shape, clock=clock, total=total, free=free)
+        self._asks, self._next = threading.Semaphore(0), 0.0
 
-    def look(self, now: float, **statuses: str) -> None:
+        def asked() -> Mapping[str, float]:
+            self._asks.release()
+            return total()
+
+        clock = lambda: self.now  # noqa: E731
+        self.dog = Watchdog(self.said.append, shape, clock=clock, total=asked, free=free)
+
+    def look(self, now: float, *, wait: bool = True, **statuses: str) -> None:
+        """Look at a time, and `wait` until the thread has begun to ask Ray, if it does."""
         self.now = now
         trials: list[Any] = [
             SimpleNamespace(
@@ -41,6 +49,9 @@ class Watched:
             for name, status in statuses.items()
         ]
         self.dog.look(trials)
+        if wait and now >= self._next:
+            self._next = now + 5
+            assert self._asks.acquire(timeout=60)
 
     def messages(self) -> list[str]:
         self.dog.close()
@@ -146,18 +157,38 @@ def test_a_trial_that_ended_is_forgotten(watched: Watched):
     assert watched.messages() == []
 
 
-def test_an_error_of_ray_is_told_once_and_ends_nothing():
+@pytest.mark.parametrize("kind", [ConnectionError, AttributeError])
+def test_an_error_of_ray_is_told_once_and_ends_nothing(kind: type[Exception]):
     def fails() -> dict[str, float]:
-        raise ConnectionError("no answer")
+        raise kind(f"no answer at {watched.now}")
 
     watched = Watched(ONE, fails)
     for minute in range(4):
         watched.look(60 * minute, t0=Trial.RUNNING)
     watched.look(601 + 60, t0=Trial.RUNNING)
     said = watched.messages()
-    assert said[0] == "cannot ask Ray what trials wait for: ConnectionError: no answer"
+    assert said[0].startswith(f"cannot ask Ray what trials wait for: {kind.__name__}: no answer at")
     assert "trial 0 has not reported" in said[1]
     assert len(said) == 2
+
+
+def test_while_ray_does_not_answer_one_round_waits_with_all_that_is_to_be_said():
+    answers, asked = threading.Event(), []
+
+    def total() -> dict[str, float]:
+        asked.append(1)
+        assert answers.wait(60)
+        return {"CPU": 2}
+
+    watched = Watched(ONE, total)
+    watched.look(0, t0=Trial.PENDING, t1=Trial.RUNNING)
+    for now in range(5, 700, 5):
+        watched.look(now, wait=False, t0=Trial.PENDING, t1=Trial.RUNNING)
+    answers.set()
+    said = watched.messages()
+    assert len(asked) == 2
+    assert "trial 1 has not reported for 10 min" in said[0]
+    assert said[1:] == ["trial 0 waits for 1 worker x (1 CPU): 0 of 2 CPU free, trial 1 runs"]
 
 
 SPACE = """
@@ -196,6 +227,7 @@ def test_what_a_trial_held_that_died_while_its_workers_started_is_freed(place: P
 
     space, storage = str(place.folder / "space.yaml"), str(place.storage)
     flags = ["--space", space, "--name", "s", "--storage", storage, "--workers", "2"]
+    flags += ["--preflight", "off"]  # it forms a group of workers, too
     process = place.start("tune.py", "--model", "gan", *flags)
     # They have their resources, but Ray Train's own cleaner does not know of them yet.
     wait_for(lambda: titled("TrainWorker"))
