@@ -30,6 +30,12 @@ from small_recipe import SMALL, read_small_recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 every_recipe = pytest.mark.parametrize("name", list(recipes()))
+# One of each family, and a transformer, for every day; a quarter of a minute each is too much.
+DAILY = {"pix2pix", "vit_gan", "unet_cvae", "cinn", "dynamic_unet"}
+every_recipe_in_time = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in DAILY else pytest.mark.slow) for name in recipes()],
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def of_few_steps(name: str, arrays: Path) -> Experiment:
     return config.parse(Experiment, with_pictures(data, arrays, 2 * batch, 4), name)
 
 
-@every_recipe
+@every_recipe_in_time
 def test_a_small_recipe_trains_on_two_ranks_resumes_scores_exports_and_colorizes(
     name: str, arrays: Path, two_ranks: RankPool, folder: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_second_run_changes_nothing(
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_damaged_shards_are_made_again_and_files_of_others_stay(
     prepared: Done, place: Place, photos: Path, out: Path
 ) -> None:

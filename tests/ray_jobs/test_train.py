@@ -19,7 +19,7 @@ def longer(finished) -> tuple[Place, Done]:
     place = finished.place
     best = place.storage / "studies" / "small" / "best.yaml"
     more = f"train.stages.adversarial.epochs={EPOCHS}"
-    flags = ["--name", "longer", "--storage", str(place.storage)]
+    flags = ["--name", "longer", "--storage", str(place.storage), "--preflight", "off"]
     return place, place.run("train.py", str(best), more, *flags)
 
 
