@@ -125,7 +125,7 @@ def test_every_trial_ends_in_its_true_state_and_every_record_is_in_mlflow(place,
     assert "Traceback" not in output
     assert "events wait on disk" in output
     assert "sync.py" in output
-    assert re.search(r"preflight memory: warning: .* of 2 kinds", output)
+    assert re.search(r"preflight memory: warning: the largest trial", output)
 
     sync = place.run("sync.py", "s", "--storage", str(place.storage), env=env)
     assert sync.code == 0, sync.output

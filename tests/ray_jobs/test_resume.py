@@ -18,7 +18,8 @@ def kill_after(process: subprocess.Popen[str], pattern: str) -> None:
         read += line
         if re.search(pattern, line):
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
+            process.stdout.close()  # Ray's own processes hold it open until they notice
             return
     raise AssertionError(f"it ended without {pattern!r}:\n{read}")
 
