@@ -6,6 +6,8 @@ Cause = Literal[
     "diverged", "out of memory", "bad data", "bad settings", "worker lost", "no disk", "error"
 ]
 
+MAY_PASS: tuple[Cause, ...] = ("worker lost", "error")  # may go well another time
+
 
 class Failure(NamedTuple):
     """Why a trial failed: of what kind it was, and what there is to read."""

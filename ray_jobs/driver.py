@@ -50,7 +50,7 @@ class StudySearcher(_NeverRestored, Searcher):
         self._stopper, self._recorder, self._console = stopper, recorder, console
 
     def suggest(self, trial_id: str) -> Any:
-        """Return what `run_trial` needs to know of the next trial."""
+        """Return what `run_trial` or `run_group` needs to know of the next trial."""
         while self._study.unasked and not self._stopper.stop_all():
             try:
                 number, experiment = self._study.next()

@@ -65,11 +65,11 @@ def failure_of(error: BaseException) -> Failure:
     Of a group of workers the rank that says most: the others often only lost it. What is of no kind
     that is known is an "error", whose reason ends with where it was raised.
     """
-    if isinstance(error, WorkerGroupError) and error.worker_failures:
-        failures = {rank: failure_of(one) for rank, one in error.worker_failures.items()}
+    inner, text = _unwrapped(error)
+    if isinstance(inner, WorkerGroupError) and inner.worker_failures:
+        failures = {rank: failure_of(one) for rank, one in inner.worker_failures.items()}
         rank = min(failures, key=lambda rank: (_TELLING.index(failures[rank].cause), rank))
         return failures[rank]._replace(reason=f"rank {rank}: {failures[rank].reason}")
-    inner, text = _unwrapped(error)
     message = _message(inner)
     named = f"{type(inner).__name__}: {message}" if message else type(inner).__name__
     if is_out_of_memory(inner):

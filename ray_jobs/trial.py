@@ -1,4 +1,4 @@
-"""What runs on the cluster: one trial is one fit(), in its Tune actor or in a group of workers."""
+"""What runs on the cluster: one trial is one fit(), in its Tune actor or in each of its workers."""
 
 import gc
 import logging
@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.train import UserCallback
 
-from cause import Cause, Failure
+from cause import MAY_PASS, Failure
 from colorization.config import parse
 from colorization.distributed import current_ranks
 from colorization.experiment import Experiment, count_players
@@ -28,78 +27,20 @@ log = logging.getLogger("colorization")
 
 Row = dict[str, Any]
 
-_MAY_PASS: tuple[Cause, ...] = ("worker lost", "error")  # another time
-
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Train a trial; Tune calls this.
+    """Train a trial of one worker in this very process; Tune calls this.
 
-    One worker trains in this very process. Several are a Ray Train job, whose reports come through
-    here. What would fail again in the same way is reported as `failed`, with its `cause`, and not
+    What would fail again in the same way is reported as `failed`, with its `cause`, and not
     retried; what ran out of memory is tried once more with less.
     """
-    clear_shared_memory()  # of trials that were killed on this machine
-    if config["workers"] == 1:
-        from ray import tune
-
-        with _log_file(config):
-            # Without a GPU of its own the trial must not find one that others were given.
-            device = None if config["gpus_per_worker"] else torch.device("cpu")
-            run_in_process(config, tune.report, device)
-        return
     from ray import tune
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
-    resources = {"CPU": config["cpus_per_worker"]}
-    if config["gpus_per_worker"]:
-        resources["GPU"] = config["gpus_per_worker"]
-    trainer = TorchTrainer(
-        _run_worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=config["workers"],
-            use_gpu=config["gpus_per_worker"] > 0,
-            resources_per_worker=resources,
-        ),
-        run_config=RunConfig(
-            name="ray-train",
-            storage_path=config["directory"],
-            callbacks=[TuneReportCallback(), _MemoryWitness(Path(config["directory"]))],
-            # A worker or a node may die: the group goes on from the run's last checkpoint. Two of
-            # these are for memory: to save it, and to say that it did not help.
-            failure_config=FailureConfig(max_failures=4, controller_failure_limit=2),
-        ),
-    )
-    try:
-        trainer.fit()
-    except WorkerGroupError as error:  # tried again already; Tune need not multiply that by its own
-        tune.report(_failed_row(failure_of(error), ""))
-
-
-class _MemoryWitness(UserCallback):
-    """Notes, in Train's controller, that workers ran out of memory, also those that were killed."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Note it before the group is started again."""
-        for failure in map(failure_of, worker_exceptions.values()):
-            if failure.cause == "out of memory":
-                note_out_of_memory(self._directory, failure.reason)
-
-
-def _run_worker(config: dict[str, Any]) -> None:
-    import ray.train
-    from ray.train.torch import get_device
-
-    device = get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    with _log_file(config):
-        run_in_process(config, ray.train.report, device)
+    clear_shared_memory()  # of trials that were killed on this machine
+    with trial_log(config):
+        # Without a GPU of its own the trial must not find one that others were given.
+        device = None if config["gpus_per_worker"] else torch.device("cpu")
+        run_in_process(config, tune.report, device)
 
 
 def run_in_process(
@@ -118,13 +59,13 @@ def run_in_process(
         experiment = with_less_memory(asked, config["workers"]) if saving else asked
         how = describe_saving(experiment) if saving else ""
         if memory.second or (memory.first and experiment == asked):
-            report(_failed_row(_infeasible(experiment, config["workers"], memory), how))
+            report(failed_row(_infeasible(experiment, config["workers"], memory), how))
             return
         failure = _attempt(experiment, run, alone, report, device, how)
         if failure is None:
             return
         if failure.cause != "out of memory":
-            report(_failed_row(failure, how))
+            report(failed_row(failure, how))
             return
         gc.collect()
         if torch.cuda.is_available():
@@ -161,7 +102,7 @@ def _attempt(
         if failure.cause == "out of memory":
             note_out_of_memory(run, failure.reason)
         # Perhaps met by this rank only: the group must end. Others may go well another time.
-        if not alone or failure.cause in _MAY_PASS:
+        if not alone or failure.cause in MAY_PASS:
             raise
         log.error(traceback.format_exc())
         return failure
@@ -178,7 +119,8 @@ def _infeasible(experiment: Experiment, workers: int, memory: Memory) -> Failure
     )
 
 
-def _failed_row(failure: Failure, saving: str) -> Row:
+def failed_row(failure: Failure, saving: str) -> Row:
+    """Return what the driver is told of a trial that is not to be tried again."""
     return {"failed": failure.reason, "cause": failure.cause, "memory_saving": saving}
 
 
@@ -199,7 +141,7 @@ def report_row(news: Report, saving: str = "") -> Row:
 
 
 @contextmanager
-def _log_file(config: dict[str, Any]) -> Iterator[None]:
+def trial_log(config: dict[str, Any]) -> Iterator[None]:
     """Write the library's warnings, and what ended a trial, into the trial's own log."""
     run = Path(config["directory"])
     run.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from cluster import Shape
 from console import StudyConsole
 from data_card import StudyData
 from driver import StudyCallback, StudySearcher, StudyStopper
+from group_trial import run_group
 from keeping import Keeper
 from rank_agreement import disagreement_note
 from recorder import Recorder
@@ -57,7 +58,7 @@ def train_trials(
             study, recorder, rule, spending, stopper, watchdog, keeper, console, concurrent
         )
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, _resources(shape)),
+            tune.with_resources(run_trial if shape.workers == 1 else run_group, _resources(shape)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=rule,

@@ -155,6 +155,21 @@ def test_two_workers_noted_to_have_run_out_of_memory_go_on_with_less(tiny: Make,
     assert [row["memory_saving"] for row in rows] == [LESS] * 3
 
 
+@pytest.mark.slow
+def test_two_workers_that_meet_bad_data_are_not_tried_again(tiny: Make, tmp_path: Path):
+    gone = tiny("data.source={name: folder, path: /there/is/no/such/folder}")
+    with new_place(tmp_path / "place") as place:
+        config = trial_config(gone, tmp_path / "trial", workers=2)
+        done = place.run("../tests/support/one_trial.py", json.dumps(config))
+    rows = [json.loads(line) for line in done.output.splitlines() if line.startswith('{"')]
+    assert done.code == 0, done.output
+    (row,) = rows
+    assert row["cause"] == "bad data"
+    assert "/there/is/no/such/folder" in row["failed"]
+    log = (tmp_path / "trial" / "trial.log").read_text()
+    assert log.count("ERROR Traceback") <= 2, "each rank meets it once"
+
+
 def test_a_directory_that_nobody_writes_into_is_free_at_once_and_again(tmp_path: Path):
     for _ in range(2):
         with sole_writer(tmp_path, patience=0):

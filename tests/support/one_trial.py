@@ -1,4 +1,7 @@
-"""Lets Tune run one trial as a study does: `one_trial.py CONFIG`; prints the rows it reports."""
+"""Lets Tune run one trial of several workers as a study does: `one_trial.py CONFIG`.
+
+Prints the rows it reports.
+"""
 
 import json
 import sys
@@ -11,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "ray_jobs")]
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from trial import run_trial  # noqa: E402
+from group_trial import run_group  # noqa: E402
 
 
 class _Printed(tune.Callback):
@@ -28,5 +31,5 @@ if __name__ == "__main__":
     run = tune.RunConfig(
         name="tune", storage_path=config["directory"], callbacks=[_Printed()], verbose=0
     )
-    trainable = tune.with_resources(run_trial, resources)
+    trainable = tune.with_resources(run_group, resources)
     tune.Tuner(trainable, param_space=config, run_config=run).fit()

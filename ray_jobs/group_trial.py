@@ -1,0 +1,103 @@
+"""A trial of several workers: its Tune actor starts a Ray Train job and waits for it.
+
+The actor and Train's controller import neither the library nor what it needs: each would take the
+start of every trial as long as a worker does.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ray.train import ControllerError, UserCallback, WorkerGroupError
+
+from cause import MAY_PASS
+from shared_memory import clear_shared_memory
+
+_ERRORS = 2  # after which a trial may be tried again, as often as Tune does with a single worker
+# Of workers, those among them. Two may be for memory: to save it, and to say that it did not help.
+_FAILURES = 4
+
+
+def run_group(config: dict[str, Any]) -> None:
+    """Train a trial by a group of workers; Tune calls this.
+
+    A worker or a machine may die: the group goes on from the run's last checkpoint. What would fail
+    again in the same way is reported as `failed`, with its `cause`, and not tried again.
+    """
+    from ray import tune
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    clear_shared_memory()  # of trials that were killed on this machine
+    resources = {"CPU": config["cpus_per_worker"]}
+    if config["gpus_per_worker"]:
+        resources["GPU"] = config["gpus_per_worker"]
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=config["workers"],
+            use_gpu=config["gpus_per_worker"] > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray-train",
+            storage_path=config["directory"],
+            callbacks=[TuneReportCallback(), Witness(Path(config["directory"]))],
+            failure_config=FailureConfig(max_failures=_FAILURES, controller_failure_limit=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except (WorkerGroupError, ControllerError) as error:
+        if isinstance(error, ControllerError) and not _is_of_workers(error):
+            raise
+        from failure import failure_of
+        from trial import failed_row
+
+        # It was tried again as often as it may be: Tune need not multiply that by its own tries.
+        tune.report(failed_row(failure_of(error), ""))
+
+
+def _is_of_workers(error: ControllerError) -> bool:
+    return isinstance(error.controller_failure, WorkerGroupError)
+
+
+class Witness(UserCallback):
+    """Looks, in Train's controller, at what workers failed of, before the group is started again.
+
+    Notes that they ran out of memory, also those that were killed; ends the job where another try
+    would end in the same way.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._errors = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise ControllerError, which Train does not try again after, where it is of no use."""
+        from failure import failure_of
+        from out_of_memory import note_out_of_memory
+
+        error = WorkerGroupError("not tried again", worker_exceptions)
+        failure = failure_of(error)
+        if failure.cause == "out of memory":
+            note_out_of_memory(self._directory, failure.reason)
+            return
+        self._errors += failure.cause == "error"
+        if failure.cause not in MAY_PASS or self._errors > _ERRORS:
+            raise ControllerError(error)
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    import ray.train
+    import torch
+    from ray.train.torch import get_device
+
+    from trial import run_in_process, trial_log
+
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with trial_log(config):
+        run_in_process(config, ray.train.report, device)
