@@ -156,7 +156,8 @@ def test_every_trial_ends_in_its_true_state_and_every_record_is_in_mlflow(place,
     assert "NotADirectoryError" in trials[numbers["raises"]].user_attrs["reason"]
     assert "checkpoint.py" in trials[numbers["raises"]].user_attrs["reason"]
 
-    again = place.run("tune.py", *flags, "--resume", env=env)
+    # After six epochs it may be worse than gray.
+    again = place.run("tune.py", *flags, "--resume", "--promote", "always", env=env)
     assert again.code == 0, again.output
     assert client.get_model_version_by_alias("colorizer-cvae", "champion")
     assert client.get_run(runs["study"].info.run_id).info.status == "FINISHED"
