@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from cluster import at_once, connect, this_machine, trial_shape
 from console import StudyConsole
-from drawing import draw
+from drawing import adopted, draw
+from past_study import PastStudy, is_adopted
 from samplers import most_trials
 from study_checks import check_gpu_hours, check_study
 from study_job import Job, shut_down
@@ -20,21 +23,38 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     check_gpu_hours(job.budget.gpu_hours, shape, nodes)
     for name, distribution in job.space.parameters().items():
         console.message(f"{name}: {distribution}")
+    known = _known(job)
+    own = [(number, trial) for number, trial in enumerate(known) if not is_adopted(trial)]
+    for number, trial in own:
+        if not trial.state.is_finished():
+            epochs = trial.user_attrs.get("epochs", 0)
+            console.message(f"trial {number}: goes on after {epochs} epochs")
     search = job.space.search
     first = job.space.first_parameters() if search.sampler.name != "grid" else []
     trials = min(search.trials, most_trials(search, job.space) or search.trials)
-    for number in range(trials):
-        given = first[number] if number < len(first) else None
-        # Nothing is known of earlier trials: these are a sampler's first draws.
-        drawn = draw(job.space, job.seed, number, [], given)
+    for later, index in enumerate(range(len(own), trials)):
+        given = first[index] if index < len(first) else None
+        # What trials score before it is not known: this is what would be drawn now.
+        drawn = draw(job.space, job.seed, index, known, given)
         name = drawn.experiment.hash if drawn.experiment else "cannot be"
         values = ", ".join(f"{key}={_short(value)}" for key, value in drawn.trial.params.items())
-        console.message(f"trial {number} ({name}): {drawn.fault or values}")
+        console.message(f"trial {len(known) + later} ({name}): {drawn.fault or values}")
     console.message(f"data: {checked.sets.description}")
-    console.message(f"a trial: {shape}; {min(concurrent, trials)} of {trials} run at once")
+    left = trials - sum(trial.state.is_finished() for _, trial in own)
+    console.message(f"a trial: {shape}; {min(concurrent, left)} of {left} run at once")
     console.message("nothing was started")
     shut_down()
     return 0
+
+
+def _known(job: Job) -> list[FrozenTrial]:
+    """Return the trials that the study has, or would take over when it begins."""
+    if past := PastStudy.find(job.storage, job.name):
+        return past.trials
+    if job.adopted is None:
+        return []
+    taken = (adopted(job.space, job.adopted, trial) for trial in job.adopted.trials)
+    return [trial for trial in taken if trial]
 
 
 def _short(value: Any) -> str:

@@ -64,13 +64,28 @@ def test_a_study_is_resumed_by_its_name_alone_with_all_that_it_was_started_with(
     assert tune.main(words) == 0
     printed = capsys.readouterr().out
     assert "model.generator.width: !logint [8, 32]" in printed
-    assert "1 of 5 run at once" in printed
+    assert "trial 1: goes on after 0 epochs" in printed
+    assert "1 of 4 run at once" in printed
+
+
+def test_a_dry_run_of_a_study_that_goes_on_draws_what_it_will_draw(storage: Path, capsys):
+    folder = storage / "studies" / "old"
+    before = (folder / "optuna.journal").read_bytes()
+    assert tune.main(["--name", "old", "--resume", "--dry-run", "--storage", str(storage)]) == 0
+    printed = capsys.readouterr().out
+    assert (folder / "optuna.journal").read_bytes() == before
+    said = dict(re.findall(r"^trial (\d) \(([0-9a-f]{12})\): ", printed, re.MULTILINE))
+    assert said.keys() == {"2", "3", "4"}
+    study = Study(folder, "old", Space.read(folder / "space.yaml"), 3, 5)
+    assert study.next()[0] == 1
+    number, experiment = study.next()
+    assert said[str(number)] == experiment.hash
 
 
 def test_what_is_said_anew_takes_the_place_of_what_was_said_before(storage: Path, capsys):
     words = ["--name", "old", "--resume", "--trials", "9", "--dry-run", "--storage", str(storage)]
     assert tune.main([*words, "search.scheduler.name=none", WIDTHS]) == 0
-    assert "1 of 9 run at once" in capsys.readouterr().out
+    assert "1 of 8 run at once" in capsys.readouterr().out
 
 
 def test_a_changed_space_is_refused_with_the_command_that_begins_a_new_study_from_it(
