@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,9 +20,11 @@ from colorization.loss_log import Diverged
 from colorization.measurements import Measurements
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
-from colorization.perceptual import SMALLEST_SIDE, perceptual_scores
 from colorization.pictures import UnreadablePicture
 from colorization.sample_scores import SampleScores
+
+if TYPE_CHECKING:
+    from colorization.perceptual import PerceptualScores
 
 _GRID_SAMPLES = 4
 
@@ -50,14 +53,12 @@ class Evaluation:
     ) -> None:
         """Prepare to score; `perceptual` adds FID and LPIPS where their weights are cached.
 
-        Both need pictures of SMALLEST_SIDE pixels and are left out below.
+        Both need pictures of perceptual.SMALLEST_SIDE pixels and are left out below.
         """
         self._ranks = ranks
-        self._perceptual = None
-        if perceptual and experiment.data.size >= SMALLEST_SIDE:
-            self._perceptual, left_out = perceptual_scores(ranks.device)
-            if left_out and ranks.first:
-                log.warning(left_out)
+        self._perceptual = (
+            self._perceptual_scores(experiment.data.size, ranks) if perceptual else None
+        )
         batch = max(1, experiment.train.batch_size // ranks.size)
         self._loader = ScoringLoader(
             pictures,
@@ -70,6 +71,18 @@ class Evaluation:
         self._size = experiment.data.size
         self._grid_every = experiment.train.grid_every
         self._grid = self._grid_pictures(experiment, pictures) if ranks.first else None
+
+    @staticmethod
+    def _perceptual_scores(size: int, ranks: Ranks) -> "PerceptualScores | None":
+        # Slow to import: torchmetrics and torchvision.
+        from colorization.perceptual import SMALLEST_SIDE, perceptual_scores
+
+        if size < SMALLEST_SIDE:
+            return None
+        scores, left_out = perceptual_scores(ranks.device)
+        if left_out and ranks.first:
+            log.warning(left_out)
+        return scores
 
     @staticmethod
     def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor | None:

@@ -4,17 +4,17 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from colorization.ciede2000 import ciede2000
 from colorization.color import AB_SCALE, render, rgb_to_lab
+from colorization.ssim import WINDOW, ssim
 
 PSNR_CAP = 60.0  # dB; a picture without any error would make the mean infinite
 MEDIAN_BIN = 0.001  # width, in scaled ab, of the bins that the median absolute error is read from
 AB_BIN = 10.0  # width, in CIE Lab units, of the bins of the joint histogram of a and b
-SMALLEST_SIDE = 11  # pixels; the side of SSIM's window
+SMALLEST_SIDE = WINDOW  # pixels
 
 # Scaled ab squared, a deviation of 0.11 Lab units: what rounding to 8 bits alone does to color.
 # Even ab = 0 renders here and there to red, green and blue that are one level apart (5e-8).
@@ -23,8 +23,19 @@ _ERROR_BINS = round(2 / MEDIAN_BIN) + 1  # no two colors of sRGB are 2 apart in 
 _AB_STEPS = round(AB_SCALE / AB_BIN)
 _AB_SIDE = 2 * _AB_STEPS + 1
 
+_SUMS: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {
+    "pictures": ((), torch.int64),
+    "broken_pictures": ((), torch.int64),
+    "pixels": ((), torch.int64),
+    "picture_sums": ((4,), torch.float64),  # psnr, ssim, colorfulness, its gap
+    "pixel_sums": ((4,), torch.float64),  # ciede2000, RGB error squared, within eps 2, 5
+    "ab_sums": ((5, 2), torch.float64),  # truth, its square, error, its square, |error|
+    "error_counts": ((2, _ERROR_BINS), torch.int64),
+    "ab_counts": ((2, _AB_SIDE**2), torch.int64),  # of the prediction, of the truth
+}
 
-class ColorizationScores(Metric):
+
+class ColorizationScores:
     """Collects every score of predicted ab over a set, exact under any number of ranks.
 
     The scores describe **the picture a user receives**. A prediction is put together with the true
@@ -57,8 +68,9 @@ class ColorizationScores(Metric):
     Where the truth has no variance (below 1e-6, a set of gray pictures), R2 and explained variance
     are 1.0 for a prediction without error (of variance) to the same measure, else 0.0, the rule of
     scikit-learn; no score is ever NaN.
-    R2 and explained variance are not torchmetrics' own: those sum in float32, off by 1e-5 over
-    100 pictures of 256 x 256 and different for every batch size.
+    No score is torchmetrics' own: its R2 and explained variance sum in float32, off by 1e-5 over
+    100 pictures of 256 x 256 and different for every batch size, and importing it takes each
+    process that trains as long as importing torch.
     """
 
     pictures: Tensor
@@ -71,25 +83,11 @@ class ColorizationScores(Metric):
     ab_counts: Tensor
 
     def __init__(self, device: torch.device | str) -> None:
-        super().__init__()
-        for name, shape, dtype in (
-            ("pictures", (), torch.int64),
-            ("broken_pictures", (), torch.int64),
-            ("pixels", (), torch.int64),
-            ("picture_sums", (4,), torch.float64),  # psnr, ssim, colorfulness, its gap
-            ("pixel_sums", (4,), torch.float64),  # ciede2000, RGB error squared, within eps 2, 5
-            ("ab_sums", (5, 2), torch.float64),  # truth, its square, error, its square, |error|
-            ("error_counts", (2, _ERROR_BINS), torch.int64),
-            ("ab_counts", (2, _AB_SIDE**2), torch.int64),  # of the prediction, of the truth
-        ):
-            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
-        self.to(device)
+        self.device = torch.device(device)
+        for name, (shape, dtype) in _SUMS.items():
+            setattr(self, name, torch.zeros(shape, dtype=dtype, device=self.device))
 
-    @property
-    def update_called(self) -> bool:
-        """True always: a rank that holds no picture takes part in `compute` like any other."""
-        return True
-
+    @torch.no_grad()
     def update(self, lightness: Tensor, ab: Tensor, ab_true: Tensor) -> None:
         """Add a batch of pictures.
 
@@ -139,6 +137,19 @@ class ColorizationScores(Metric):
         Raises ValueError where no picture was scored and FloatingPointError where predictions held
         NaN or infinity.
         """
+        return self._over_ranks()._compute()
+
+    def _over_ranks(self) -> "ColorizationScores":
+        """Return the sums of all ranks together; a rank that holds no picture takes part too."""
+        total = ColorizationScores(self.device)
+        for name in _SUMS:
+            summed: Tensor = getattr(self, name).clone()
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(summed)
+            setattr(total, name, summed)
+        return total
+
+    def _compute(self) -> dict[str, float]:
         pictures, pixels = int(self.pictures), int(self.pixels)
         if pictures == 0:
             raise ValueError("no picture was scored: the set is empty")
@@ -172,8 +183,10 @@ class ColorizationScores(Metric):
         squared = (rgb.int() - rgb_true.int()).square().flatten(1).double().mean(1)
         psnr = (10 * torch.log10(255.0**2 / squared)).clamp(max=PSNR_CAP)
         color, color_true = colorfulness(rgb), colorfulness(rgb_true)
-        ssim = _ssim(rgb, rgb_true)
-        self.picture_sums += torch.stack([psnr, ssim, color, (color - color_true).abs()]).sum(1)
+        similarity = ssim(rgb, rgb_true)
+        self.picture_sums += torch.stack([psnr, similarity, color, (color - color_true).abs()]).sum(
+            1
+        )
         self.pixel_sums[1] += squared.sum() * rgb[0, 0].numel()
 
     def _add_lab(self, lab: Tensor, lab_true: Tensor) -> None:
@@ -273,25 +286,6 @@ def _ab_histogram(ab: Tensor) -> Tensor:
     """Return how many pixels of scaled ab (B, 2, H, W) fall in each joint bin of a and b."""
     bins = (ab * (AB_SCALE / AB_BIN)).round().long().clamp(-_AB_STEPS, _AB_STEPS) + _AB_STEPS
     return (bins[:, 0] * _AB_SIDE + bins[:, 1]).flatten().bincount(minlength=_AB_SIDE**2)
-
-
-def _ssim(rgb: Tensor, rgb_true: Tensor) -> Tensor:
-    """Return each picture's structural similarity: (B, 3, H, W) uint8 -> (B,) float64."""
-    border = SMALLEST_SIDE // 2
-    scores = []
-    # One by one: on the CPU several times as fast as the batch (it stays in the cache), and a
-    # picture's score does not depend on its neighbours in the batch.
-    for picture, truth in zip(rgb.split(1), rgb_true.split(1), strict=True):
-        _, full = structural_similarity_index_measure(
-            picture.contiguous().float() / 255,
-            truth.contiguous().float() / 255,
-            sigma=1.5,
-            data_range=1.0,
-            reduction="none",
-            return_full_image=True,
-        )
-        scores.append(full[..., border:-border, border:-border].mean(dtype=torch.float64))
-    return torch.stack(scores)
 
 
 def _explained(unexplained: float, variance: float) -> float:
