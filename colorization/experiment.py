@@ -19,6 +19,7 @@ from colorization.micro_batches import micro_batch_refusal
 from colorization.models import ModelConfig
 from colorization.models.colorizer import Colorizer
 from colorization.models.pretrained import load_pretrained
+from colorization.outlines import without_numbers
 from colorization.schedules import Constant, Schedule
 
 # What changes speed and not results, left out of an experiment's hash. Precision is no such thing.
@@ -285,7 +286,7 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 def outline(experiment: Experiment) -> Colorizer:
     """Build the experiment's model without memory for its weights (torch's meta device)."""
-    with torch.device("meta"):
+    with without_numbers():
         return without_pretrained(experiment).model.build(experiment.data.size)
 
 
