@@ -161,8 +161,9 @@ class StudyCallback(_NeverRestored, tune.Callback):
             return
         scores = result["scores"]
         if result["epoch"] > self._study.epochs_trained(number):
-            self._recorder.epoch(number, result, self._rule.stopped.get(number))
-            self._count(number, scores.get("seconds", 0.0))
+            with self._study.together():
+                self._recorder.epoch(number, result, self._rule.stopped.get(number))
+                self._count(number, scores.get("seconds", 0.0))
         self._console.epoch(
             number,
             result["epoch"],

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -122,8 +123,29 @@ class PastStudy:
 class _Journal(JournalFileBackend):
     """Optuna's journal, which takes back what a full disk left of a record."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._held: list[dict[str, Any]] | None = None  # to be added together
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Add what is recorded meanwhile at once, in its order; until then nobody reads it.
+
+        Each time a record is added waits for the disk.
+        """
+        self._held = held = []
+        try:
+            yield
+        finally:
+            self._held = None
+            if held:
+                self.append_logs(held)
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add records. Raises OSError, and the file is as it was."""
+        if self._held is not None:
+            self._held += logs
+            return
         path = Path(self._file_path)
         size = path.stat().st_size
         try:
@@ -134,10 +156,20 @@ class _Journal(JournalFileBackend):
             raise
 
 
-def open_storage(folder: Path) -> JournalStorage:
+class StudyStorage(JournalStorage):
+    """Optuna's storage in a journal; what is stored `together` is one record on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal, or begin one."""
+        journal = _Journal(str(path))
+        self.together = journal.together
+        super().__init__(journal)
+
+
+def open_storage(folder: Path) -> StudyStorage:
     """Open the journal in a study's folder; raises ConfigError where it is damaged."""
     try:
-        return JournalStorage(_Journal(str(folder / JOURNAL)))
+        return StudyStorage(folder / JOURNAL)
     except ValueError as error:  # of JSON; a half line at the end is none of these
         raise ConfigError(
             f"{folder / JOURNAL} is damaged ({error}): bring it back from a copy, or give this "

@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,13 @@ class Study:
         if drawn.experiment is None:
             raise drawn.fault or ConfigError("nothing was drawn")
         return len(known), drawn.experiment
+
+    def together(self) -> AbstractContextManager[None]:
+        """Store what is told meanwhile at once at its end; what is asked meanwhile is without it.
+
+        All of it, or after the loss of the process or of a disk its first part.
+        """
+        return self._storage.together()
 
     def epochs_trained(self, number: int) -> int:
         """Return how many epochs of a trial are stored, those that do not select among them."""

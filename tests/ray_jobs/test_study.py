@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,38 @@ def test_a_disk_that_fills_amid_a_record_leaves_none_of_it(open_study: Open, tmp
     assert journal.read_bytes() == before
     study.record_epoch(0, 1, 1, scores(0.9))
     assert open_study().epochs(0).keys() == {1}
+
+
+def test_what_is_told_together_is_stored_at_once_and_in_order(open_study: Open, tmp_path: Path):
+    study, apart = open_study(), open_study(name="apart")
+    journals = [tmp_path / "studies" / name / "optuna.journal" for name in ("gan-1", "apart")]
+    study.next(), apart.next()
+    before = journals[0].read_bytes()
+    with study.together():
+        study.record_epoch(0, 1, 1, scores(0.9), "slow")
+        study.record_seconds(0, 2.0, 1.0)
+        assert journals[0].read_bytes() == before
+        assert study.epochs_trained(0) == 0
+    assert study.epochs_trained(0) == 1
+    apart.record_epoch(0, 1, 1, scores(0.9), "slow")
+    apart.record_seconds(0, 2.0, 1.0)
+    kinds = [re.findall(r'"op_code":(\d+)', journal.read_text()) for journal in journals]
+    assert kinds[0] == kinds[1]
+    assert open_study().seconds_of(0) == (2.0, 1.0)
+
+
+def test_what_was_told_until_an_error_is_stored(open_study: Open):
+    study = open_study()
+    study.next()
+
+    def fail_amid() -> None:
+        with study.together():
+            study.record_epoch(0, 1, 1, scores(0.9))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_amid()
+    assert open_study().epochs_trained(0) == 1
 
 
 def test_a_stopped_trial_has_no_value_of_another_score(tmp_path: Path, open_study: Open):
