@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -211,10 +212,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
-def wait_for(what: Callable[[], list[int]], patience: float = 300) -> list[int]:
-    """Ask again and again, until there is an answer."""
+def wait_for(
+    process: subprocess.Popen[str], what: Callable[[], list[int]], patience: float = 900
+) -> list[int]:
+    """Ask again and again, until there is an answer; a busy machine takes minutes to start Ray."""
     deadline = time.monotonic() + patience
     while not (found := what()):
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
@@ -230,7 +234,7 @@ def test_what_a_trial_held_that_died_while_its_workers_started_is_freed(place: P
     flags += ["--preflight", "off"]  # it forms a group of workers, too
     process = place.start("tune.py", "--model", "gan", *flags)
     # They have their resources, but Ray Train's own cleaner does not know of them yet.
-    wait_for(lambda: titled("TrainWorker"))
+    wait_for(process, lambda: titled("TrainWorker"))
     (trial,) = titled("ImplicitFunc")
     os.kill(trial, signal.SIGKILL)
     output, _ = process.communicate(timeout=500)
