@@ -368,7 +368,8 @@ def test_a_disk_that_fills_amid_a_record_leaves_none_of_it(open_study: Open, tmp
 def test_what_is_told_together_is_stored_at_once_and_in_order(open_study: Open, tmp_path: Path):
     study, apart = open_study(), open_study(name="apart")
     journals = [tmp_path / "studies" / name / "optuna.journal" for name in ("gan-1", "apart")]
-    study.next(), apart.next()
+    study.next()
+    apart.next()
     before = journals[0].read_bytes()
     with study.together():
         study.record_epoch(0, 1, 1, scores(0.9), "slow")
