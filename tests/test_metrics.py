@@ -1,11 +1,6 @@
 """Scores against scikit-image, scikit-learn and scipy, and over several processes."""
 
-import json
 import math
-import subprocess
-import sys
-from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +20,8 @@ from colorization.metrics import (
     colorfulness,
     jensen_shannon_divergence,
 )
+from rank_pool import RankPool
+from shared_scores import score_shares
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -288,40 +285,10 @@ def test_against_gray_of_a_gray_truth_is_finite_and_counts_every_error():
     assert against_gray({"ab_mae": 0.2, "ab_jsd": 0.4}, gray) == pytest.approx(1.3)
 
 
-def score_shares(rank: int, folder: Path) -> list[dict[str, float]]:
-    """Be one of two ranks: return the scores for each way to share four pictures."""
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
-    try:
-        parts = batch()
-        results = []
-        for first in (3, 4, 0):
-            share = slice(0, first) if rank == 0 else slice(first, 4)
-            scores = ColorizationScores("cpu")
-            if share.start < share.stop:
-                scores.update(*(x[share] for x in parts))
-            results.append(scores.compute())
-        return results
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_with_uneven_shares_agree_with_one_process(tmp_path: Path):
-    other = subprocess.Popen([sys.executable, __file__, str(tmp_path)], stdout=subprocess.PIPE)
-    ours = score_shares(0, tmp_path)
-    theirs = json.loads(other.communicate()[0])
+def test_two_ranks_with_uneven_shares_agree_with_one_process(two_ranks: RankPool):
+    ours, theirs = two_ranks.run(score_shares, *batch())
     assert ours == theirs
     expected = score(*batch())
     for shared in ours:
         assert list(shared) == list(expected)
         assert shared == pytest.approx(expected, rel=1e-9, abs=1e-15)
-
-
-if __name__ == "__main__":  # the other rank of the test above
-    torch.set_num_threads(1)
-    print(json.dumps(score_shares(1, Path(sys.argv[1]))))
