@@ -39,7 +39,8 @@ requirements: setup  ## resolve the pins anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
 	  --no-emit-index-url --no-annotate --no-header -q -o requirements.txt
 
-# The environment is ready once this file is there; new pins set it up again.
+# The environment is ready once this file is there; new pins set it up again. Python's files are
+# compiled at once: where it may write none (PYTHONDONTWRITEBYTECODE), each process would by itself.
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.12 ..."; exit 1; }
@@ -48,7 +49,7 @@ requirements: setup  ## resolve the pins anew
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=.venv \
-	  $(BIN)/uv pip install --quiet -r requirements.txt
+	  $(BIN)/uv pip install --quiet --compile-bytecode -r requirements.txt
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
 	$(BIN)/python -m colorization doctor
 	@touch $@
