@@ -79,11 +79,12 @@ def choose(
     objective: Mapping[str, str],
     gray: Mapping[str, float],
     rule: str = "knee",
+    basis: str = "",
 ) -> Choice:
     """Return the trial to register, and why.
 
     Chosen by `rule` among the candidates that beat leave-gray in every objective that it has a
-    score in; among all of them where none does.
+    score in; among all of them where none does. `basis` says what the values are, if not a trial's.
     """
 
     def beats_gray(candidate: Candidate) -> bool:
@@ -100,6 +101,7 @@ def choose(
         choice = _by_knee(pool, objective)
     else:
         choice = _by_best_within(pool, objective, within)
+    choice = choice._replace(why=f"{choice.why}{basis}")
     if not better and gray:
         why = f"{choice.why}; but no trial beats leaving pictures gray in every objective"
         return choice._replace(why=why)

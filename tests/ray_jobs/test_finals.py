@@ -185,7 +185,7 @@ def test_finalists_that_differ_less_than_their_seeds_are_said_to_be_inseparable(
     text = capture.get()
     assert "0.1100 ± 0.0100" in text
     assert "cannot be told apart" in text
-    assert "ab_mae +0.0500 (+0.0252 to +0.0748)" in text
+    assert "trial 3 against 2: ab_mae +0.0500 (95%: +0.0252 to +0.0748)" in text
 
 
 def test_pairs_of_one_seed_tell_apart_what_varies_more_from_seed_to_seed():
