@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial
 from cluster import at_once, connect, this_machine, trial_shape
 from console import StudyConsole
 from drawing import adopted, draw
-from past_study import PastStudy, is_adopted
+from past_study import PastStudy, is_final, is_own
 from samplers import most_trials
 from study_checks import check_gpu_hours, check_study
 from study_job import Job, shut_down
@@ -24,18 +24,19 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     for name, distribution in job.space.parameters().items():
         console.message(f"{name}: {distribution}")
     known = _known(job)
-    own = [(number, trial) for number, trial in enumerate(known) if not is_adopted(trial)]
+    own = [(number, trial) for number, trial in enumerate(known) if is_own(trial)]
+    searched = [trial for trial in known if not is_final(trial)]
     for number, trial in own:
         if not trial.state.is_finished():
             epochs = trial.user_attrs.get("epochs", 0)
             console.message(f"trial {number}: goes on after {epochs} epochs")
     search = job.space.search
-    first = job.space.first_parameters() if search.sampler.name != "grid" else []
+    first = job.space.first_trials()
     trials = min(search.trials, most_trials(search, job.space) or search.trials)
     for later, index in enumerate(range(len(own), trials)):
-        given = first[index] if index < len(first) else None
+        given = first[index].parameters if index < len(first) else None
         # What trials score before it is not known: this is what would be drawn now.
-        drawn = draw(job.space, job.seed, index, known, given)
+        drawn = draw(job.space, job.seed, index, searched, given)
         name = drawn.experiment.hash if drawn.experiment else "cannot be"
         values = ", ".join(f"{key}={_short(value)}" for key, value in drawn.trial.params.items())
         console.message(f"trial {len(known) + later} ({name}): {drawn.fault or values}")

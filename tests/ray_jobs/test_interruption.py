@@ -303,3 +303,21 @@ def test_a_study_whose_ray_was_killed_ends_and_goes_on(place, title):
     again = place.run("tune.py", *resumption(place))
     assert again.code == 0, again.output
     assert_nothing_lost_or_doubled(place)
+
+
+def test_finals_that_are_killed_go_on_and_their_winner_is_registered(place):
+    finals = ["--finalists", "1", "--seeds", "2"]
+    process = place.start("tune.py", *command(place, "--concurrent", "1", *finals))
+    read = read_until(process, r"trial 2 epoch 4 ")
+    assert re.search(r"finalists: trials [01] are trained again, 2 seeds each", read)
+    end(process, signal.SIGKILL, read)
+    again = place.run("tune.py", *resumption(place))
+    assert again.code == 0, again.output
+    assert "trial 0 started" not in again.output
+    assert_nothing_lost_or_doubled(place, trials=4)
+    of = [trial.user_attrs.get("finalist_of") for trial in place.trials("s")]
+    assert of[:2] == [None, None]
+    assert of[2] == of[3] in (0, 1)
+    (version,) = place.client().search_model_versions("name = 'colorizer-gan'")
+    assert version.tags["trial"] in ("2", "3")
+    assert "by means over 2 seeds" in again.output

@@ -245,6 +245,13 @@ FOLDER = "data.source={name: folder, path: %s}"
         (["--model", "gan", "--name", "a/b"], "--name: found 'a/b'"),
         (["--model", "gan", "--trials", "0"], "trials: found 0"),
         (["--model", "gan", "--concurrent", "0"], "--concurrent: found 0, 1 at least"),
+        (["--model", "gan", "--finalists", "-1"], "--finalists: found -1, 0 at least"),
+        (["--model", "gan", "--seeds", "0"], "--seeds: found 0, 1 at least"),
+        (["--model", "gan", "search.winner=best"], "winner: found 'best'; 'knee' is needed"),
+        (
+            ["--model", "gan", "search.winner=best psnr within 5% of ab_mae"],
+            "psnr is none of the objectives: ab_mae, ab_jsd",
+        ),
         (["--model", "gan", "--gpus-per-worker", "-1"], "--gpus-per-worker: found -1"),
         (["--model", "gan", "--storage", "s3://x"], "--storage: found s3://x; a directory"),
     ],
