@@ -19,8 +19,8 @@ from colorization.experiment import Experiment, read_experiment
 from colorization.export import export, load_run
 from console import Ranked, StudyConsole
 from mlflow_store import without_password
-from promotion import promote
-from registry import find_version, register, score_model
+from promotion import Scoring, promote
+from registry import find_version, register, rescore
 from storage import DEFAULT, short_path, trial_folder
 from study import Study
 from tracking import Tracker
@@ -157,13 +157,17 @@ def _register(
         data_description=sets.description,
         tags=tags,
     )
+    scoring = Scoring(
+        lambda loaded: rescore(loaded, experiment, sets.test), sets.fingerprint, "test"
+    )
     decision = promote(
         name,
         version,
         job.promotion,
-        lambda loaded: score_model(loaded, experiment, sets.test),
+        scoring,
         tracking_uri=tracker.tracking_uri,
         margin=job.space.search.promotion_margin,
+        say=console.message,
     )
     alias = "is the champion" if decision.promoted else "is not the champion"
     console.message(f"{name} version {version} {alias}: on the test pictures, {decision.reason}")

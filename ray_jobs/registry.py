@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from colorization.data import PictureSet, ScoringLoader
 from colorization.experiment import Experiment
 from colorization.export import export
 from colorization.metrics import ColorizationScores, against_gray
+from colorization.paired_scores import PictureScores
 from colorization.pictures import Picture, encode_picture, read_rgb
 
 # What colorizing imports, and no more: an environment for serving is built from these.
@@ -159,25 +161,44 @@ def load_registered(model_uri: str, tracking_uri: str) -> PyFuncModel:
         return mlflow.pyfunc.load_model(model_uri)
 
 
-def score_model(
-    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Rescored:
+    """A registered model scored on pictures, and each picture's part in it, for comparisons."""
+
+    scores: Mapping[str, float]  # those of ColorizationScores, and against_gray
+    gray: Mapping[str, float]  # leave-gray's
+    pictures: PictureScores
+    gray_pictures: PictureScores
+
+
+def rescore(model: PyFuncModel, experiment: Experiment, pictures: PictureSet) -> Rescored:
     """Score a registered model as a user meets it: PNG files in, PNG files out.
 
     `pictures` are cut as `experiment.data` says and scored as in training, so that the scores equal
-    those of the trial that the model comes from; `against_gray` is among them. Raises ValueError
-    where the model answers with an error or another size.
+    those of the trial that the model comes from. Raises ValueError where the model answers with an
+    error or another size.
     """
     scores, gray = ColorizationScores("cpu"), ColorizationScores("cpu")
+    each, each_gray = PictureScores(), PictureScores()
     for batch in ScoringLoader(pictures, experiment.data, batch_size=32):
         if not len(batch.rgb):
             continue
         colored = _colored_files(model, batch.rgb)
         scores.update_rendered(colored, batch.rgb)
+        each.update_rendered(colored, batch.rgb)
         lab = rgb_to_lab(batch.rgb)
         gray.update(lab[:, :1], torch.zeros_like(lab[:, 1:]), lab[:, 1:])
-    result = scores.compute()
-    return {"against_gray": against_gray(result, gray.compute()), **result}
+        each_gray.update_gray(batch.rgb)
+    result, baseline = scores.compute(), gray.compute()
+    share = against_gray(result, baseline)
+    return Rescored({"against_gray": share, **result}, baseline, each, each_gray)
+
+
+def score_model(
+    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
+) -> dict[str, float]:
+    """Return the scores of `rescore` alone, `against_gray` among them."""
+    return dict(rescore(model, experiment, pictures).scores)
 
 
 def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:
