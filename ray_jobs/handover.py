@@ -156,6 +156,7 @@ def _register(
         test_gray=test_gray,
         data_description=sets.description,
         tags=tags,
+        searched=study.parameters(number),
     )
     scoring = Scoring(
         lambda loaded: rescore(loaded, experiment, sets.test), sets.fingerprint, "test"

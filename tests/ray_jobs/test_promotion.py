@@ -227,4 +227,4 @@ def test_a_champion_that_came_while_scoring_is_scored_against_too(trained, versi
     assert not decision.promoted
     assert champion_of(client) == third
     move = Champion(client, NAME).moves[-1]
-    assert (move.before, move.after, move.policy) == (old, third, "elsewhere")
+    assert (move.after, move.policy) == (third, "elsewhere")
