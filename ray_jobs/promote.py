@@ -160,26 +160,28 @@ def _promote(
 
 
 def _print_scores(console: "Console", version: str, split: str, decision: "Decision") -> None:
+    from rich import box
     from rich.table import Table
 
     from colorization.paired_scores import compare
 
     challenger, champion = decision.challenger, decision.champion
     both = champion is not None and decision.champion_version != version
-    table = Table(title=f"{len(challenger.pictures)} {split} pictures", title_justify="left")
+    title = f"{len(challenger.pictures)} {split} pictures"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("score")
     for heading in [
         f"version {version}",
-        *([f"champion {decision.champion_version}", "difference (95% interval)"] if both else []),
-        "leave-gray",
+        *([f"champion {decision.champion_version}", "difference", "95% interval"] if both else []),
+        "gray",
     ]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for name in ("against_gray", "ab_mae", "ab_jsd"):
         cells = [f"{challenger.scores[name]:.4f}"]
         if champion is not None and both:
             off = compare(challenger.pictures, champion.pictures, challenger.gray_pictures, name)
             cells.append(f"{champion.scores[name]:.4f}")
-            cells.append(f"{off.mean:+.4f} ({off.low:+.4f} to {off.high:+.4f})")
+            cells += [f"{off.mean:+.4f}", f"{off.low:+.4f} to {off.high:+.4f}"]
         gray = 1.0 if name == "against_gray" else challenger.gray[name]
         table.add_row(name, *cells, f"{gray:.4f}")
     console.print(table)
