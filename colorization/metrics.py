@@ -22,6 +22,7 @@ _NO_VARIANCE = 1e-6
 _ERROR_BINS = round(2 / MEDIAN_BIN) + 1  # no two colors of sRGB are 2 apart in a or b (scaled)
 _AB_STEPS = round(AB_SCALE / AB_BIN)
 _AB_SIDE = 2 * _AB_STEPS + 1
+AB_BINS = _AB_SIDE**2
 
 _SUMS: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {
     "pictures": ((), torch.int64),
@@ -31,7 +32,7 @@ _SUMS: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {
     "pixel_sums": ((4,), torch.float64),  # ciede2000, RGB error squared, within eps 2, 5
     "ab_sums": ((5, 2), torch.float64),  # truth, its square, error, its square, |error|
     "error_counts": ((2, _ERROR_BINS), torch.int64),
-    "ab_counts": ((2, _AB_SIDE**2), torch.int64),  # of the prediction, of the truth
+    "ab_counts": ((2, AB_BINS), torch.int64),  # of the prediction, of the truth
 }
 
 
@@ -204,7 +205,7 @@ class ColorizationScores:
         bins = (error.abs() / MEDIAN_BIN).round().long().clamp(max=_ERROR_BINS - 1)
         bins[:, 1] += _ERROR_BINS
         self.error_counts += bins.flatten().bincount(minlength=2 * _ERROR_BINS).view(2, -1)
-        self.ab_counts += torch.stack([_ab_histogram(ab), _ab_histogram(ab_true)])
+        self.ab_counts += torch.stack([ab_histograms(x).sum(0) for x in (ab, ab_true)])
 
     def _channel_scores(self, channel: int, pixels: int) -> dict[str, float]:
         truth, truth_square, error, error_square, absolute = (
@@ -229,11 +230,16 @@ def against_gray(scores: Mapping[str, float], gray: Mapping[str, float]) -> floa
     scores of the same set predicted as ab = 0. Where leave-gray's score is 0 (the truth is gray),
     1 + score stands for the ratio: a tie is 1 and every error counts against the colorizer.
     """
-    ratios = [
-        scores[name] / gray[name] if gray[name] > 0 else 1 + scores[name]
-        for name in ("ab_mae", "ab_jsd")
-    ]
-    return sum(ratios) / len(ratios)
+    found, baseline = (
+        torch.tensor([values["ab_mae"], values["ab_jsd"]], dtype=torch.float64)
+        for values in (scores, gray)
+    )
+    return shares_of_gray(found, baseline).item()
+
+
+def shares_of_gray(scores: Tensor, gray: Tensor) -> Tensor:
+    """Compute `against_gray` of many sets at once: (..., 2) `ab_mae` and `ab_jsd` each -> (...)."""
+    return torch.where(gray > 0, scores / gray, 1 + scores).mean(-1)
 
 
 def colorfulness(rgb: Tensor) -> Tensor:
@@ -249,17 +255,28 @@ def colorfulness(rgb: Tensor) -> Tensor:
     return deviation + 0.3 * opponents.mean(dim=2).norm(dim=1)
 
 
+def ab_histograms(ab: Tensor) -> Tensor:
+    """Return how many pixels of each picture fall in each joint bin of a and b.
+
+    Scaled ab (B, 2, H, W) -> (B, AB_BINS) int64; the bins of `ab_jsd`.
+    """
+    steps = (ab * (AB_SCALE / AB_BIN)).round().long().clamp(-_AB_STEPS, _AB_STEPS) + _AB_STEPS
+    pictures = torch.arange(len(ab), device=ab.device)[:, None, None] * AB_BINS
+    bins = pictures + steps[:, 0] * _AB_SIDE + steps[:, 1]
+    return bins.flatten().bincount(minlength=len(ab) * AB_BINS).view(len(ab), AB_BINS)
+
+
 def jensen_shannon_divergence(counts: Tensor, counts_true: Tensor) -> Tensor:
     """Return the Jensen-Shannon divergence of two histograms, base 2: 0 equal, 1 without overlap.
 
-    Two (N,) tensors of counts, each with a positive sum -> scalar float64.
+    Two (..., N) tensors of counts, each with a positive sum -> (...) float64.
 
     Lin, "Divergence measures based on the Shannon entropy", 1991.
     """
-    p, q = counts.double() / counts.sum(), counts_true.double() / counts_true.sum()
+    p, q = (x.double() / x.sum(-1, keepdim=True) for x in (counts, counts_true))
     middle = (p + q) / 2
     nats = (torch.xlogy(p, p) + torch.xlogy(q, q)) / 2 - torch.xlogy(middle, middle)
-    return (nats.sum() / math.log(2)).clamp(0, 1)
+    return (nats.sum(-1) / math.log(2)).clamp(0, 1)
 
 
 def _check_shapes(lightness: Tensor, ab: Tensor, ab_true: Tensor) -> None:
@@ -280,12 +297,6 @@ def _check_shapes(lightness: Tensor, ab: Tensor, ab_true: Tensor) -> None:
 def _cie_units(lab: Tensor) -> Tensor:
     """Return scaled Lab in the units of the CIE."""
     return torch.cat([(lab[:, :1] + 1) * 50, lab[:, 1:] * AB_SCALE], dim=1)
-
-
-def _ab_histogram(ab: Tensor) -> Tensor:
-    """Return how many pixels of scaled ab (B, 2, H, W) fall in each joint bin of a and b."""
-    bins = (ab * (AB_SCALE / AB_BIN)).round().long().clamp(-_AB_STEPS, _AB_STEPS) + _AB_STEPS
-    return (bins[:, 0] * _AB_SIDE + bins[:, 1]).flatten().bincount(minlength=_AB_SIDE**2)
 
 
 def _explained(unexplained: float, variance: float) -> float:

@@ -22,8 +22,8 @@ from console import Ranked, StudyConsole
 from finals import finalists
 from finals_table import finals_table
 from mlflow_store import without_password
-from promotion import promote
-from registry import find_version, register, score_model
+from promotion import Scoring, promote
+from registry import find_version, register, rescore
 from storage import DEFAULT, short_path, trial_folder
 from study import Study
 from tracking import Tracker
@@ -177,14 +177,19 @@ def _register(
         test_gray=test_gray,
         data_description=sets.description,
         tags=tags,
+        searched=study.parameters(number),
+    )
+    scoring = Scoring(
+        lambda loaded: rescore(loaded, experiment, sets.test), sets.fingerprint, "test"
     )
     decision = promote(
         name,
         version,
         job.promotion,
-        lambda loaded: score_model(loaded, experiment, sets.test),
+        scoring,
         tracking_uri=tracker.tracking_uri,
         margin=job.space.search.promotion_margin,
+        say=console.message,
     )
     alias = "is the champion" if decision.promoted else "is not the champion"
     console.message(f"{name} version {version} {alias}: on the test pictures, {decision.reason}")

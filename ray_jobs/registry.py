@@ -6,28 +6,36 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from mlflow_store import experiment_id, prepare
+from model_card import VersionCard, model_description
 
 # isort: split
 import mlflow
 from mlflow import MlflowClient, MlflowException
+from mlflow.artifacts import download_artifacts
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, Schema
 
 import colorization
+from colorization import config
+from colorization.checkpoint import read_run
 from colorization.color import rgb_to_lab
+from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
 from colorization.experiment import Experiment
-from colorization.export import export
+from colorization.export import EXPERIMENT, export
 from colorization.metrics import ColorizationScores, against_gray
+from colorization.paired_scores import PictureScores
 from colorization.pictures import Picture, encode_picture, read_rgb
 
 # What colorizing imports, and no more: an environment for serving is built from these.
@@ -56,14 +64,16 @@ def register(
     test_gray: Mapping[str, float],
     data_description: str,
     tags: Mapping[str, str] | None = None,
+    searched: Mapping[str, Any] | None = None,
 ) -> str:
     """Make a run's best model a new version of a registered model; return the version.
 
     `run` is the directory of a fit; `run_id` the MLflow run that trained it, under which the model
     is logged, or None for a run of its own. The scores on the validation and the test set become
     tags, `validation.ab_mae` and `test.ab_mae`, with leave-gray's beside them as
-    `gray.validation.ab_mae` and `gray.test.ab_mae`. `data_description` says in the version's
-    description what those scores were measured on.
+    `gray.validation.ab_mae` and `gray.test.ab_mae`, and with `tags` those to filter by: `family`,
+    `generator`, `data.name`, `data.size`. `data_description` says in the version's description
+    what those scores were measured on; `searched` are the settings that a search drew.
 
     The version holds its code, a pinned list of requirements, and the exported weights alone: no
     optimizer state, no discriminator, no pickled class. Raises MlflowException.
@@ -79,22 +89,31 @@ def register(
     score_tags = {f"{p}.{k}": f"{v:.6g}" for p, part in named.items() for k, v in part.items()}
     with _tracking(tracking_uri):
         if run_id is None:
-            experiment = experiment_id(client, tracking_uri, model_name)
-            run_id = client.create_run(experiment, run_name=run.name).info.run_id
+            place = experiment_id(client, tracking_uri, model_name)
+            run_id = client.create_run(place, run_name=run.name).info.run_id
             client.set_terminated(run_id)
         model_uri, model_id = _log_model(client, run, run_id)
-        _ensure_registered_model(client, model_name)
+        experiment = read_run(run)
+        _ensure_registered_model(client, model_name, experiment.model.name, tracking_uri)
         created = client.create_model_version(
             model_name,
             source=model_uri,
             run_id=run_id,
             model_id=model_id,
-            tags={**score_tags, **(tags or {})},
-            description=(
-                f"Colors pictures of any size: column `picture`, encoded bytes, in and out. "
-                f"Trained and scored on: {data_description}"
-            ),
+            tags={**score_tags, **_filters(experiment), **(tags or {})},
         )
+        card = VersionCard(
+            run=run,
+            scores=scores,
+            test_scores=test_scores,
+            gray=gray,
+            test_gray=test_gray,
+            data_description=data_description,
+            tags=tags or {},
+            searched=searched or {},
+        )
+        described = card.describe(model_name, str(created.version), run_id, tracking_uri)
+        client.update_model_version(model_name, created.version, described)
         # The link from the logged model to its version that MLflow's pages show.
         versions = json.dumps([{"name": model_name, "version": str(created.version)}])
         client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
@@ -135,12 +154,32 @@ def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
     return logged.model_uri, logged.model_id
 
 
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+def _filters(experiment: Experiment) -> dict[str, str]:
+    tags = {
+        "family": experiment.model.name,
+        "data.name": experiment.data.source.name,
+        "data.size": str(experiment.data.size),
+    }
+    generator = config.dump(experiment.model).get("generator")
+    return {**tags, "generator": generator["name"]} if generator else tags
+
+
+def _ensure_registered_model(
+    client: MlflowClient, name: str, family: str, tracking_uri: str
+) -> None:
+    """Create it, or give one of old its description and tags; what a person wrote stays."""
+    description = model_description(name, tracking_uri)
+    tags = {"task": "image-colorization", "family": family, "library": "colorization"}
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, tags, description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        there = client.get_registered_model(name)
+        if not there.description:
+            client.update_registered_model(name, description)
+        for key in tags.keys() - there.tags.keys():
+            client.set_registered_model_tag(name, key, tags[key])
 
 
 def _example_picture() -> bytes:
@@ -159,25 +198,61 @@ def load_registered(model_uri: str, tracking_uri: str) -> PyFuncModel:
         return mlflow.pyfunc.load_model(model_uri)
 
 
-def score_model(
-    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
-) -> dict[str, float]:
+def experiment_of(model_uri: str, tracking_uri: str) -> Experiment:
+    """Return the experiment that a registered model was trained by, as the model carries it.
+
+    Raises ConfigError for a model of something else, MlflowException.
+    """
+    place = f"{model_uri}/artifacts/checkpoint/{EXPERIMENT}"
+    with tempfile.TemporaryDirectory() as folder, _tracking(tracking_uri):
+        try:
+            file = download_artifacts(place, dst_path=folder)
+        except (OSError, MlflowException) as error:
+            raise ConfigError(
+                f"{model_uri} carries no experiment, it was not registered by tune.py or train.py "
+                f"({' '.join(str(error).split())[:200]})"
+            ) from error
+        return config.parse(Experiment, config.read_yaml(Path(file)), model_uri)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A registered model scored on pictures, and each picture's part in it, for comparisons."""
+
+    scores: Mapping[str, float]  # those of ColorizationScores, and against_gray
+    gray: Mapping[str, float]  # leave-gray's
+    pictures: PictureScores
+    gray_pictures: PictureScores
+
+
+def rescore(model: PyFuncModel, experiment: Experiment, pictures: PictureSet) -> Rescored:
     """Score a registered model as a user meets it: PNG files in, PNG files out.
 
     `pictures` are cut as `experiment.data` says and scored as in training, so that the scores equal
-    those of the trial that the model comes from; `against_gray` is among them. Raises ValueError
-    where the model answers with an error or another size.
+    those of the trial that the model comes from. Raises ValueError where the model answers with an
+    error or another size.
     """
     scores, gray = ColorizationScores("cpu"), ColorizationScores("cpu")
+    each, each_gray = PictureScores(), PictureScores()
     for batch in ScoringLoader(pictures, experiment.data, batch_size=32):
         if not len(batch.rgb):
             continue
         colored = _colored_files(model, batch.rgb)
         scores.update_rendered(colored, batch.rgb)
+        each.update_rendered(colored, batch.rgb)
         lab = rgb_to_lab(batch.rgb)
         gray.update(lab[:, :1], torch.zeros_like(lab[:, 1:]), lab[:, 1:])
-    result = scores.compute()
-    return {"against_gray": against_gray(result, gray.compute()), **result}
+        each_gray.update_gray(batch.rgb)
+    result, baseline = scores.compute(), gray.compute()
+    share = against_gray(result, baseline)
+    return Rescored({"against_gray": share, **result}, baseline, each, each_gray)
+
+
+def score_model(
+    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
+) -> dict[str, float]:
+    """Return the scores of `rescore` alone, `against_gray` among them."""
+    return dict(rescore(model, experiment, pictures).scores)
 
 
 def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -12,85 +11,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-from promotion import Decision, promote
-from registry import find_version, load_registered, register, score_model
+from registered_models import NAME, Trained, register_again, train
+from registry import find_version, load_registered, score_model
 
 # isort: split
 import mlflow
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
-from colorization.config import parse
 from colorization.data import open_data
-from colorization.experiment import Experiment
-from colorization.training import fit
-
-NAME = "colorizer-gan"
-
-EXPERIMENT = """
-data: {source: {name: sample, crops: 16, scoring_crops: 8}, size: 32}
-model:
-  name: gan
-  generator: {name: unet, width: 4}
-  discriminator: {name: patch, width: 4, layers: 1}
-train:
-  batch_size: 8
-  learning_rate: 0.005
-  ema: 0.9
-  stages:
-    adversarial: {turns: adversarial, epochs: 2}
-"""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A tiny model, really trained and registered once as version 1."""
-
-    experiment: Experiment
-    run: Path
-    scores: dict[str, float]
-    uri: str
-    run_id: str
-    folder: Path
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> Trained:
-    folder = tmp_path_factory.mktemp("registry")
-    experiment = parse(Experiment, yaml.safe_load(EXPERIMENT))
-    outcome = fit(experiment, folder / "trial-0003", device="cpu")
-    assert outcome.best_epoch is not None
-    scores = outcome.history[outcome.best_epoch - 1]
-    uri = new_store(folder / "store")
-    client = MlflowClient(uri)
-    artifacts = (folder / "store" / "mlartifacts").as_uri()
-    run_id = client.create_run(client.create_experiment("gan", artifacts)).info.run_id
-    client.set_terminated(run_id, "KILLED", end_time=1_700_000_000_000)
+    done = train(tmp_path_factory.mktemp("registry"), new_store)
     before = dict(os.environ), list(sys.path), mlflow.is_tracking_uri_set()
-    done = Trained(experiment, outcome.run, scores, uri, run_id, folder)
     assert register_again(done) == "1"
     assert (dict(os.environ), list(sys.path), mlflow.is_tracking_uri_set()) == before
     return done
-
-
-def register_again(trained: Trained, run_id: str | None = None) -> str:
-    names = ("ab_mae", "ab_jsd", "against_gray")
-    scores = {name: trained.scores[name] for name in names}
-    return register(
-        trained.run,
-        model_name=NAME,
-        tracking_uri=trained.uri,
-        run_id=run_id or trained.run_id,
-        scores=scores,
-        test_scores={"ab_mae": 0.125},
-        gray={"ab_mae": 0.25},
-        test_gray={"ab_mae": 0.5},
-        data_description=open_data(trained.experiment.data).description,
-        tags={"study": "gan-1"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -213,122 +153,6 @@ def test_a_request_over_http_carries_base64_both_ways(model):
     assert image.size == (30, 20)
     assert refused["picture"] is None
     assert "row 1" in refused["error"]
-
-
-def scored(by_version: Mapping[str, float]) -> Callable[[PyFuncModel], dict[str, float]]:
-    """Score real loaded versions with planted numbers, told apart by a tag of their run."""
-
-    def score(model: PyFuncModel) -> dict[str, float]:
-        return {"against_gray": by_version[str(model.metadata.run_id)], "ab_mae": 0.1}
-
-    return score
-
-
-def decide(
-    trained: Trained, policy: str, champion: float | None, challenger: float
-) -> tuple[Decision, str | None, dict[str, str]]:
-    """Register a champion and a challenger, decide; return also who is champion, and the tags."""
-    client = MlflowClient(trained.uri)
-    run_ids = [client.create_run("1").info.run_id for _ in range(2)]
-    old, new = (register_again(trained, run_id) for run_id in run_ids)
-    if client.get_registered_model(NAME).aliases:
-        client.delete_registered_model_alias(NAME, "champion")
-    if champion is not None:
-        client.set_registered_model_alias(NAME, "champion", old)
-    score = scored({run_ids[0]: champion or 0.0, run_ids[1]: challenger})
-    decision = promote(NAME, new, policy, score, tracking_uri=trained.uri)  # type: ignore[arg-type]
-    now = client.get_registered_model(NAME).aliases.get("champion")
-    who = {old: "old", new: "new", "None": None}[str(now)]
-    return decision, who, client.get_model_version(NAME, new).tags
-
-
-@pytest.mark.parametrize(
-    ("policy", "champion", "challenger", "who"),
-    [
-        ("if-better", None, 0.9, "new"),
-        ("if-better", 0.8, 0.7, "new"),
-        ("if-better", 0.8, 0.799, "old"),  # better by less than the margin of one percent
-        ("if-better", 0.8, float("nan"), "old"),
-        ("always", 0.8, 0.9, "new"),
-        ("never", 0.8, 0.1, "old"),
-        ("never", None, 0.1, None),
-    ],
-)
-def test_the_alias_moves_by_the_policy_and_the_margin(trained, policy, champion, challenger, who):
-    decision, now, tags = decide(trained, policy, champion, challenger)
-    assert now == who
-    assert decision.promoted == (who == "new")
-    assert tags["promotion.decision"] == ("promoted" if who == "new" else "not promoted")
-    assert tags["promotion.reason"] == decision.reason
-    assert tags["promotion.policy"] == policy
-    assert float(tags["promotion.challenger.against_gray"]) == pytest.approx(
-        challenger, nan_ok=True
-    )
-    if champion is not None:
-        assert float(tags["promotion.champion.against_gray"]) == champion
-
-
-def test_a_champion_that_cannot_be_scored_is_replaced_and_the_reason_says_so(trained):
-    client = MlflowClient(trained.uri)
-    run_ids = [client.create_run("1").info.run_id for _ in range(2)]
-    old, new = (register_again(trained, run_id) for run_id in run_ids)
-    client.set_registered_model_alias(NAME, "champion", old)
-    logged = str(client.get_model_version(NAME, old).source).removeprefix("models:/")
-    (weights,) = (trained.folder / "store" / "mlartifacts").rglob(f"{logged}/**/weights.pt")
-    weights.write_bytes(b"damaged")
-    decision = promote(NAME, new, "if-better", scored({run_ids[1]: 0.9}), tracking_uri=trained.uri)
-    assert decision.promoted
-    assert decision.champion is None
-    assert "weights.pt" in decision.reason
-    assert client.get_registered_model(NAME).aliases["champion"] == int(new)
-
-
-def test_the_champion_stays_when_it_is_judged_again(trained):
-    run_id = MlflowClient(trained.uri).create_run("1").info.run_id
-    version = register_again(trained, run_id)
-    for _ in range(2):
-        score = scored({run_id: 0.9})
-        assert promote(NAME, version, "always", score, tracking_uri=trained.uri).promoted
-
-
-@pytest.mark.parametrize(
-    ("champions", "challengers", "told"),
-    [
-        ({"data": "photographs"}, {"data": "samples"}, "data photographs, here samples"),
-        ({"data": "a"}, {"data": "b", "data.hash": "12"}, "data a, here b"),
-        (
-            {"data": "a", "data.hash": "12"},
-            {"data": "a", "data.hash": "34"},
-            "data.hash 12, here 34",
-        ),
-    ],
-    ids=["other place", "champion without a hash", "other pictures in the same place"],
-)
-def test_a_better_challenger_of_other_data_does_not_move_the_champion(
-    trained, champions, challengers, told
-):
-    decision = judge_data(trained, champions, challengers, "if-better")
-    assert not decision.promoted
-    assert f"trained on other data ({told})" in decision.reason
-
-
-def test_the_same_pictures_in_another_place_or_the_policy_always_move_the_champion(trained):
-    here, moved = {"data": "a", "data.hash": "12"}, {"data": "b", "data.hash": "12"}
-    assert judge_data(trained, here, moved, "if-better").promoted
-    assert judge_data(trained, {"data": "a"}, {"data": "b"}, "always").promoted
-
-
-def judge_data(trained, champions: Mapping[str, str], challengers: Mapping[str, str], policy):
-    """Decide about a challenger that is much better, with these tags on both versions."""
-    client = MlflowClient(trained.uri)
-    run_ids = [client.create_run("1").info.run_id for _ in range(2)]
-    old, new = (register_again(trained, run_id) for run_id in run_ids)
-    client.set_registered_model_alias(NAME, "champion", old)
-    for version, tags in ((old, champions), (new, challengers)):
-        for key, value in tags.items():
-            client.set_model_version_tag(NAME, version, key, value)
-    scores = scored({run_ids[0]: 0.9, run_ids[1]: 0.1})
-    return promote(NAME, new, policy, scores, tracking_uri=trained.uri)
 
 
 def test_a_registered_version_is_found_by_what_it_was_made_from(trained):

@@ -53,7 +53,8 @@ def test_the_challenger_becomes_champion_only_if_it_is_better(longer):
     champion = client.get_model_version_by_alias(NAME, "champion").version
     assert challenger.tags["promotion.policy"] == "if-better"
     assert challenger.tags["promotion.champion.version"] == str(before.version)
-    better = new < old * 0.99
+    surely = float(challenger.tags["promotion.difference.against_gray.high"]) < 0
+    better = new <= old * 0.99 and new < 1 and surely
     assert champion == (challenger.version if better else before.version)
     assert challenger.tags["promotion.decision"] == ("promoted" if better else "not promoted")
 
