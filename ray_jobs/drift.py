@@ -11,7 +11,7 @@ from colorization.surroundings import Surroundings
 Numbers = Mapping[str, float]
 
 # What tells when and where, and cannot change a number.
-_ASIDE = ("time", "packages", "machines", "code", "settings", "seed")
+_ASIDE = ("time", "packages", "machines", "code", "settings", "seed", "environment")
 _OF_A_MACHINE = ("host", "memory_gb")
 _MISSING = "not there"
 
@@ -83,6 +83,8 @@ def _parts(found: Surroundings) -> Iterator[tuple[str, Any]]:
     yield "changes in the checkout (hash of the diff)", code.get("diff_hash") or None
     yield "files not in git", ", ".join(code.get("untracked", [])) or None
     yield from flatten({key: value for key, value in found.items() if key not in _ASIDE}).items()
+    for name, value in found["environment"].items():
+        yield f"environment.{name}", value
     for number, machine in enumerate(found["machines"]):
         place = f"machine {number}" if len(found["machines"]) > 1 else "machine"
         for key, value in machine.items():

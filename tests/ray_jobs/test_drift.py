@@ -40,6 +40,7 @@ def test_differing_surroundings_are_named_and_when_and_where_are_not() -> None:
     now = surroundings(Ranks(0, 1, torch.device("cpu")))
     then = copy.deepcopy(now)
     assert differences(then, now) == []
+    assert differences({**then, "environment": {}}, {**now, "environment": {}}) == []
     then["time"] = "earlier"
     then["machines"][0]["host"] = "another"
     assert differences(then, now) == []

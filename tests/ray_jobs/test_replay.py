@@ -1,6 +1,7 @@
 """A run is trained again from what MLflow has of it, and any drift is said."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +179,23 @@ def test_a_folder_that_holds_something_is_not_trained_in(
     (tmp_path / "file").write_text("")
     assert past.replay(past.ended, "--out", str(tmp_path)) == 2
     assert "an empty or a new folder is needed" in capsys.readouterr().err
+
+
+def test_a_replay_that_is_interrupted_leaves_nothing(
+    past: Replayable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def interrupted(*arguments: object, **more: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("replaying.fit", interrupted)
+    assert past.replay(past.ended) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_changes_speed_alone_may_differ_and_is_said(
