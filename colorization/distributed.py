@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.distributed._composable.replicate import replicate as _replicate
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
+
+T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
@@ -112,6 +114,15 @@ def mean_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / ranks.size
+
+
+def gather(value: T, ranks: Ranks) -> list[T]:
+    """Return every rank's value, of what pickle takes, in the order of ranks, on each of them."""
+    if ranks.size == 1:
+        return [value]
+    found: list[Any] = [None] * ranks.size
+    dist.all_gather_object(found, value)
+    return found
 
 
 def broadcast_weights(network: nn.Module, ranks: Ranks) -> None:

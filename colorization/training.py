@@ -21,6 +21,8 @@ from colorization.evaluation import Evaluation, grid_path
 from colorization.experiment import Experiment, check
 from colorization.stage import StageRun
 from colorization.stage_data import has_length, open_stage_data
+from colorization.surroundings import note_session
+from colorization.system_metrics import SystemMonitor
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +73,10 @@ def fit(
     """Train an experiment in a run's directory; go on from its last checkpoint where it has one.
 
     Every rank calls it; the first one writes: `experiment.yaml`, `metrics.jsonl` (a line an epoch),
-    `checkpoints/`, `best.json`, `grids/`. `report` is called on every rank after each epoch. A
-    resumed run equals an uninterrupted one: order, augmentation and noise are drawn from the seed,
-    the stage, the epoch and the rank alone. A resumed run reports its last epoch once more, for who
-    was to hear of it may have died before.
+    `checkpoints/`, `best.json`, `grids/`, `surroundings/`. `report` is called on every rank after
+    each epoch. A resumed run equals an uninterrupted one: order, augmentation and noise are drawn
+    from the seed, the stage, the epoch and the rank alone. It reports its last epoch once more, for
+    who was to hear of it may have died before.
 
     Raises ConfigError for settings that cannot work and where the pictures are others than those
     that a resumed run was trained on, Diverged for losses that are not finite.
@@ -106,65 +108,71 @@ def fit(
         over = _is_over(experiment, position)
         report(repeat_report(experiment, run, history, gray, saved=newest, last=over))
 
+    if not _is_over(experiment, position):
+        note_session(run, position.epoch + 1, ranks, experiment)
     training_sets = TrainingSets()
     stages = list(experiment.train.stages.items())
-    while position.stage < len(stages):
-        name, stage = stages[position.stage]
-        if not has_length(stage):
-            position.stage += 1
-            continue
-        at_stage = experiment.at(name)
-        opened = stage_sets.get(name, sets)
-        pictures = training_sets.of_stage(opened.train, at_stage.data)
-        stage_run = StageRun(
-            at_stage,
-            name,
-            stage,
-            pictures,
-            ranks,
-            state,
-            resumed=position.stage_epoch > 0,
-            statistics=opened.statistics,
-        )
-        while position.stage_epoch < stage_run.epochs:
-            started = time.perf_counter()
-            torch.manual_seed(_seed(experiment, position, ranks))
-            terms = stage_run.train_epoch(position.stage_epoch, position.epoch)
-            trained = time.perf_counter() - started
-            position.stage_epoch += 1
-            position.epoch += 1
-            position.selecting_epochs += stage.select
-            with stage_run.colorizing_weights():
-                scores = validation.scores(stage_run.model, gray)
-                grid = validation.write_grid(stage_run.model, run, position.epoch)
-            if stage.select and scores["against_gray"] < position.best_against_gray:
-                position.best_against_gray = scores["against_gray"]
-                position.best_epoch = position.epoch
-            metrics = {
-                **scores,
-                **terms,
-                "pictures_per_second": stage_run.pictures_last_epoch / trained,
-                "seconds": time.perf_counter() - started,
-            }
-            if position.stage_epoch == stage_run.epochs:
-                position.stage, position.stage_epoch = position.stage + 1, 0
-            state = {
-                "experiment": dump(experiment),
-                "data": data,
-                "epoch": position.epoch,
-                "best_epoch": position.best_epoch,
-                "position": vars(position).copy(),
-                "gray": gray,
-                **stage_run.state(),
-            }
-            saved = _save(run, experiment, state, name, metrics) if ranks.first else None
-            barrier(ranks)
-            if report:
-                selecting = position.selecting_epochs if stage.select else None
-                last = _is_over(experiment, position)
-                report(Report(position.epoch, name, selecting, metrics, saved, grid, gray, last))
-            if position.stage_epoch == 0:
-                break
+    with SystemMonitor(run, ranks) as monitor:
+        while position.stage < len(stages):
+            name, stage = stages[position.stage]
+            if not has_length(stage):
+                position.stage += 1
+                continue
+            at_stage = experiment.at(name)
+            opened = stage_sets.get(name, sets)
+            pictures = training_sets.of_stage(opened.train, at_stage.data)
+            stage_run = StageRun(
+                at_stage,
+                name,
+                stage,
+                pictures,
+                ranks,
+                state,
+                resumed=position.stage_epoch > 0,
+                statistics=opened.statistics,
+            )
+            while position.stage_epoch < stage_run.epochs:
+                started = time.perf_counter()
+                torch.manual_seed(_seed(experiment, position, ranks))
+                terms = stage_run.train_epoch(position.stage_epoch, position.epoch)
+                trained = time.perf_counter() - started
+                position.stage_epoch += 1
+                position.epoch += 1
+                position.selecting_epochs += stage.select
+                with stage_run.colorizing_weights():
+                    scores = validation.scores(stage_run.model, gray)
+                    grid = validation.write_grid(stage_run.model, run, position.epoch)
+                if stage.select and scores["against_gray"] < position.best_against_gray:
+                    position.best_against_gray = scores["against_gray"]
+                    position.best_epoch = position.epoch
+                metrics = {
+                    **scores,
+                    **terms,
+                    "pictures_per_second": stage_run.pictures_last_epoch / trained,
+                    "seconds": time.perf_counter() - started,
+                    **monitor.epoch(),
+                }
+                if position.stage_epoch == stage_run.epochs:
+                    position.stage, position.stage_epoch = position.stage + 1, 0
+                state = {
+                    "experiment": dump(experiment),
+                    "data": data,
+                    "epoch": position.epoch,
+                    "best_epoch": position.best_epoch,
+                    "position": vars(position).copy(),
+                    "gray": gray,
+                    **stage_run.state(),
+                }
+                saved = _save(run, experiment, state, name, metrics) if ranks.first else None
+                barrier(ranks)
+                if report:
+                    selecting = position.selecting_epochs if stage.select else None
+                    last = _is_over(experiment, position)
+                    report(
+                        Report(position.epoch, name, selecting, metrics, saved, grid, gray, last)
+                    )
+                if position.stage_epoch == 0:
+                    break
     return Outcome(run, position.epoch, position.best_epoch, read_history(run))
 
 

@@ -94,6 +94,17 @@ class StudyData:
         ]
 
 
+def data_hashes(params: Mapping[str, str]) -> dict[str, str]:
+    """Read from an MLflow run's parameters what `StudyData.hashes` is; {} of a run without them."""
+    found: dict[str, str] = {}
+    for key, value in params.items():
+        if key == "data.hash":
+            found[""] = value
+        elif key.startswith("train.stages.") and key.endswith(".data.hash"):
+            found[key.removeprefix("train.stages.").removesuffix(".data.hash")] = value
+    return found
+
+
 def open_study_data(experiment: Experiment) -> tuple[PictureSets, StudyData]:
     """Open the pictures of an experiment and of its stages; return its own, and what all are.
 

@@ -116,6 +116,8 @@ class Sender:
                 ]
                 for some in _batches(metrics, _METRICS_A_REQUEST):
                     client.log_batch(run, metrics=some)
+            case "tags":
+                self._log_tags(client, run, event)
             case "inputs":
                 client.log_inputs(run, [_dataset_input(found) for found in event["datasets"]])
             case "file":

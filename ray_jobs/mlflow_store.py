@@ -24,6 +24,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from colorization.config import ConfigError
+from colorization.passwords import without_password
+from colorization.score_names import MEANINGS, glossary
 
 __all__ = [
     "EXPERIMENT",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 EXPERIMENT = "colorization"  # MLflow's experiment of all studies
+_NOTE, _HEADING = "mlflow.note.content", "# What the metrics mean"
 _SERVERS = ("http", "https", "databricks")
 
 # It prints the stack of each error of a database, full or locked, which it raises as well.
@@ -67,11 +70,6 @@ def check_uri(tracking_uri: str) -> None:
         raise ConfigError(f"{found}; it names no file: give sqlite:////PATH/mlflow.db")
 
 
-def without_password(text: str) -> str:
-    """Return a tracking URI, or a text with some in it, as it may be shown."""
-    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s]*@", r"\1:***@", text)
-
-
 def prepare(tracking_uri: str) -> str | None:
     """Create or migrate an SQLite store, once and before threads and processes use it.
 
@@ -99,19 +97,30 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     """Find MLflow's experiment of this name or create it.
 
     With SQLite its artifacts lie in `mlartifacts` beside the database, and not in the folder that
-    the process happens to run in; a server chooses their place itself. Raises MlflowException.
+    the process happens to run in; a server chooses their place itself. Its description says what
+    the metrics mean, unless a person has written another. Raises MlflowException.
     """
     found = client.get_experiment_by_name(name)
     if found is None:
         # The kind decides which page MLflow opens: runs and curves, not traces of language models.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return client.create_experiment(name, _artifacts(tracking_uri, name), kind)
+        tags = {"mlflow.experimentKind": "custom_model_development", _NOTE: _description()}
+        return client.create_experiment(name, _artifacts(tracking_uri, name), tags)
     if found.lifecycle_stage != "active":
         raise mlflow.MlflowException(
             f"the experiment {name!r} was deleted: restore it by `mlflow experiments restore "
             f"--experiment-id {found.experiment_id}`"
         )
+    note, ours = found.tags.get(_NOTE, ""), _description()
+    if note != ours and (not note.strip() or note.startswith(_HEADING)):
+        client.set_experiment_tag(found.experiment_id, _NOTE, ours)
     return found.experiment_id
+
+
+def _description() -> str:
+    """Return what MLflow shows of the experiment, at most 5000 characters: metrics have no place
+    for units of their own."""
+    names = [name for name in MEANINGS if not name.startswith("system/")]
+    return f"{_HEADING}\n\n{glossary(names)}"
 
 
 def _artifacts(tracking_uri: str, name: str) -> str | None:

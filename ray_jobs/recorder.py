@@ -10,6 +10,8 @@ from colorization import checkpoint
 from colorization.config import dump, flatten
 from colorization.training import read_history, repeat_report
 from data_card import StudyData
+from provenance import TrialProvenance
+from run_labels import refused_name, run_name, run_tags
 from stopping_rules import StoppingRules
 from storage import trial_folder
 from study import ENDED, Study
@@ -24,17 +26,24 @@ class Recorder:
         self._study, self._folder = study, folder
         self._tracker, self._data = tracker, data
         self._metric = study.space.search.scheduler.metric
+        self._provenance = TrialProvenance(tracker)
+        self._stages: dict[int, str] = {}  # that the runs' tags name
 
     def started(self, number: int) -> None:
         """Open a trial's MLflow run, or go on with it."""
         experiment = self._study.experiment(number)
+        trial, run = self._study.trial(number), trial_folder(self._folder, number)
         data = self._data.of_trial(experiment)
-        tags = _tags(number) | {"directory": str(trial_folder(self._folder, number))}
+        tags = run_tags(self._study.name, experiment, trial)
+        tags |= {"directory": str(run), "state": "RUNNING"}
         if self._study.epochs_trained(number):
-            tags |= {"reason": "", "state": "RUNNING"}  # what it was interrupted by is over
+            tags["reason"] = ""  # what it was interrupted by is over
         self._tracker.trial_started(
-            number, f"trial-{number:04d}", flatten(dump(experiment)) | data.params, tags
+            number, run_name(experiment, trial), flatten(dump(experiment)) | data.params, tags
         )
+        if not (run / "experiment.yaml").exists():  # by it any run can be replayed, failed ones too
+            checkpoint.write_experiment(run, experiment)
+        self._tracker.file(number, run / "experiment.yaml", "")
         self._tracker.inputs(number, data.inputs("train", "validation"))
 
     def epoch(self, number: int, row: Mapping[str, Any], stop: str | None) -> None:
@@ -49,6 +58,10 @@ class Recorder:
             gray = {f"gray/{name}": value for name, value in row["gray"].items()}
             self._tracker.epoch(number, 0, gray)  # kept once, whenever it is known first
         self._tracker.epoch(number, epoch, scores)
+        self._provenance.tell(number, trial_folder(self._folder, number))
+        if self._stages.get(number) != row["stage"]:
+            self._stages[number] = row["stage"]
+            self._tracker.tags(number, {"stage": row["stage"]})
         if row.get("grid"):
             self._tracker.file(number, Path(row["grid"]), "pictures")
         self._study.record_memory_saving(number, row.get("memory_saving", ""))
@@ -58,14 +71,16 @@ class Recorder:
     def refused(self, number: int) -> None:
         """Record a trial whose settings do not go together, so that it never ran."""
         trial = self._study.trial(number)
-        self._tracker.trial_started(number, f"trial-{number:04d}", trial.params, _tags(number))
+        tags = {"trial": str(number), "study": self._study.name}
+        self._tracker.trial_started(number, refused_name(trial), trial.params, tags)
         self._tracker.trial_ended(number, *_in_mlflow(trial))
 
     def ended(self, number: int) -> None:
         """Tell MLflow how a trial ended, as the study knows it."""
-        trial = self._study.trial(number)
+        trial, run = self._study.trial(number), trial_folder(self._folder, number)
+        self._provenance.tell(number, run)  # of a trial without an epoch
         if trial.state == TrialState.COMPLETE:
-            self._tracker.file(number, trial_folder(self._folder, number) / "model", "")
+            self._tracker.file(number, run / "model", "")
         self._tracker.trial_ended(number, *_in_mlflow(trial))
 
     def interrupted(self, number: int) -> None:
@@ -105,10 +120,6 @@ class Recorder:
                 self._study.prune(number, stop)
                 self.ended(number)
                 return
-
-
-def _tags(number: int) -> dict[str, str]:
-    return {"trial": str(number)}
 
 
 def _in_mlflow(trial: FrozenTrial) -> tuple[RunStatus, dict[str, str]]:

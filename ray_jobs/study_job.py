@@ -151,6 +151,7 @@ def _run_study(
     """Open the study, train, hand over; its MLflow run is closed whatever happens."""
     from failure import is_no_disk
     from handover import hand_over
+    from provenance import tell_driver
     from study import Study
     from tune_loop import train_trials
 
@@ -163,10 +164,12 @@ def _run_study(
         there = len(job.adopted.trials)
         console.message(f"{count} of the {there} trials of {job.adopted.name} fit and are known")
     status: RunStatus = "FAILED"
-    described = {"data": checked.sets.description}
+    described = {"data": checked.sets.description, "study": job.name, "model": job.family}
     where = f"the cluster at {checked.address}" if checked.address else "this machine"
     try:
-        tracker.parent(_parent_params(job, shape) | checked.data.params, described)
+        started = described | {"state": "RUNNING"}
+        tracker.parent(_parent_params(job, shape) | checked.data.params, started)
+        tell_driver(tracker, job.folder)
         tracker.inputs(None, checked.data.inputs("train", "validation", "test"))
         console.begin(
             job.name,
@@ -193,7 +196,7 @@ def _run_study(
         console.message(f"interrupted; --name {job.name} --resume goes on from here")
         return 130
     finally:
-        tracker.parent_ended(status)
+        tracker.parent_ended(status, {"state": status})
 
 
 def _interrupt(*_: object) -> None:

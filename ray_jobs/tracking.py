@@ -6,7 +6,6 @@ import json
 import logging
 import platform
 import shlex
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
+from colorization.code_version import code_version
 from delivery import Delivery
 from event_queue import Event, EventQueue
 from mlflow_sender import Sender
@@ -183,6 +183,10 @@ class Tracker:
         once = f"{step}/{_digest(sorted(metrics))}"
         self._add("metrics", number, once, step=step, metrics=dict(metrics))
 
+    def tags(self, number: int | None, tags: Mapping[str, str]) -> None:
+        """Set tags of a trial's run, or of the study's (None)."""
+        self._add("tags", number, None, tags=dict(tags))
+
     def inputs(self, number: int | None, datasets: Sequence[Mapping[str, str]]) -> None:
         """Log which pictures a trial (None: the study) reads, as DataCard.inputs describes them."""
         found = [dict(dataset) for dataset in datasets]
@@ -269,18 +273,7 @@ def _source_tags() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     except (KeyError, OSError):
         log.debug("the user has no name, as in a container with a bare user number")
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-        tags["git.changed"] = "true" if _git("status", "--porcelain") else "false"
+    if code := code_version():
+        tags["mlflow.source.git.commit"] = code.commit
+        tags["git.changed"] = str(code.changed).lower()
     return tags
-
-
-def _git(*arguments: str) -> str | None:
-    """Ask git about the project's checkout; None outside of one or where there is no git."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

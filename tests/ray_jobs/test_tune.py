@@ -130,7 +130,8 @@ def test_a_run_has_pictures_of_each_epoch_and_a_finished_one_its_model(finished,
         assert all(grid.endswith(".png") for grid in grids)
     top = [file.path for file in client.list_artifacts(runs[1][0].info.run_id)]
     assert {"experiment.yaml", "weights.pt"} <= set(top)
-    assert [f.path for f in client.list_artifacts(runs[0].info.run_id)] == ["best.yaml"]
+    of_the_study = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
+    assert {"best.yaml", "space.yaml", "provenance"} <= of_the_study
 
 
 def test_a_run_says_from_which_commit_it_was_started(runs):
