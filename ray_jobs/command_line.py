@@ -25,6 +25,8 @@ _KEPT = {
     "concurrent": None,
     "promote": "if-better",
     "seed": 0,
+    "finalists": 0,
+    "seeds": 3,
     "time_budget": None,
     "gpu_hours": None,
     "keep_gb": None,
@@ -113,6 +115,7 @@ def job_of(
         before = past.flags.get(flag, default) if past else default
         flags[flag] = before if given is None else given
     least = {"workers": 1, "concurrent": 1, "gpus_per_worker": 0, "seed": 0}
+    least |= {"finalists": 0, "seeds": 1}
     for flag, lowest in least.items():
         if flags[flag] is not None and not lowest <= flags[flag] < math.inf:
             raise ConfigError(f"{_word(flag)}: found {flags[flag]}, {lowest} at least")
@@ -139,6 +142,8 @@ def job_of(
         concurrent=flags["concurrent"],
         promotion=flags["promote"],
         seed=flags["seed"],
+        finalists=flags["finalists"],
+        seeds=flags["seeds"],
         budget=Budget(seconds, flags["gpu_hours"]),
         keep_bytes=None if flags["keep_gb"] is None else int(flags["keep_gb"] * 1e9),
         preflight=options.preflight == "on",

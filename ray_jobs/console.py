@@ -84,6 +84,10 @@ class StudyConsole:
             self._live = live
             self._write(live.start)
 
+    def more_trials(self, count: int) -> None:
+        """Say that so many trials come on top of those that were begun with."""
+        self._trials += count
+
     def trial_started(self, number: int, settings: Mapping[str, Any]) -> None:
         """Show a trial and what it was given, as dotted names and values."""
         text = settings_text(settings)
@@ -135,14 +139,19 @@ class StudyConsole:
         rows: Sequence[Ranked],
         settings: Mapping[str, Any],
         commands: Sequence[tuple[str, str]],
+        why: str = "",
+        finalists: Table | None = None,
     ) -> None:
         """Show the ranking with leave-gray in its place, the winner's settings, what to type next.
 
-        `commands` are (what it does, the command).
+        `commands` are (what it does, the command); `why` says why the winner is the winner;
+        `finalists` is a table of their own.
         """
         self.close()
-        ranking = _ranking(rows, self._console.width)
-        self._write(lambda: self._console.print("\n", ranking, sep=""))
+        for table in filter(None, (_ranking(rows, self._console.width), finalists)):
+            self._write(lambda table=table: self._console.print("\n", table, sep=""))
+        if why:
+            self._print(f"\n{why[0].upper()}{why[1:]}.")
         if settings:
             self._print("\nThe winner's settings:", "bold")
             for key, value in settings.items():

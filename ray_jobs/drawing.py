@@ -37,10 +37,12 @@ def draw(
     index: int,
     known: Sequence[FrozenTrial],
     first: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
 ) -> Drawn:
     """Draw the index-th trial of a study, from 0, that knows the trials `known`.
 
-    `first` are parameters that are given; what is missing of them is sampled. A sampler writes what
+    `first` are parameters that are given, those of `recipe` where they come from one; what is
+    missing of them is sampled. A sampler writes what
     it draws into its study bit by bit: it draws into a copy in memory, so that the trial can be
     stored at once, whole or not at all.
     """
@@ -54,6 +56,8 @@ def draw(
         notes = {"experiment": json.dumps(dump(experiment))}
     except ConfigError as error:
         fault, notes = error, {"reason": str(error), "cause": "bad settings"}
+    if recipe is not None:
+        notes["recipe"] = recipe
     found = mirror.get_trials(deepcopy=False)[-1]
     stored = create_trial(
         state=TrialState.FAIL if fault else TrialState.RUNNING,

@@ -1,9 +1,11 @@
 """Joins Tune's loop with the study, its records and the console; it never blocks that loop."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -12,6 +14,7 @@ from budget import Spending
 from cause import Failure
 from cluster import Shape
 from colorization.config import ConfigError, dump
+from colorization.experiment import Experiment
 from console import State, StudyConsole
 from failure import trial_failure
 from keeping import Keeper
@@ -19,10 +22,23 @@ from out_of_memory import note_out_of_memory
 from recorder import Recorder
 from stopping import StoppingRule
 from storage import trial_folder
-from study import ENDED, Study
+from study import Study
 from watchdog import Watchdog
 
 _FORECAST_AFTER = (2, 5)  # ended trials after which a forecast is said; then after each tenth
+
+
+class Round(Protocol):
+    """Trials that are to be trained, one after the other: a study's search, or its finalists."""
+
+    @property
+    def ended(self) -> Sequence[FrozenTrial]: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def unasked(self) -> int: ...
+    def next(self) -> tuple[int, Experiment]: ...
+    def parameters(self, number: int) -> Mapping[str, Any]: ...
 
 
 class _NeverRestored:
@@ -39,6 +55,7 @@ class StudySearcher(_NeverRestored, Searcher):
     def __init__(
         self,
         study: Study,
+        trials: Round,
         folder: Path,
         shape: Shape,
         stopper: "StudyStopper",
@@ -46,14 +63,14 @@ class StudySearcher(_NeverRestored, Searcher):
         console: StudyConsole,
     ) -> None:
         super().__init__()
-        self._study, self._folder, self._shape = study, folder, shape
+        self._study, self._trials, self._folder, self._shape = study, trials, folder, shape
         self._stopper, self._recorder, self._console = stopper, recorder, console
 
     def suggest(self, trial_id: str) -> Any:
         """Return what `run_trial` needs to know of the next trial."""
-        while self._study.unasked and not self._stopper.stop_all():
+        while self._trials.unasked and not self._stopper.stop_all():
             try:
-                number, experiment = self._study.next()
+                number, experiment = self._trials.next()
             except ConfigError as error:  # settings that do not go together; told as failed
                 self._recorder.refused(self._study.trials()[-1].number)
                 self._console.message(str(error))
@@ -103,6 +120,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
     def __init__(
         self,
         study: Study,
+        trials: Round,
         recorder: Recorder,
         rule: StoppingRule,
         spending: Spending,
@@ -112,7 +130,8 @@ class StudyCallback(_NeverRestored, tune.Callback):
         console: StudyConsole,
         at_once: int,
     ) -> None:
-        self._study, self._recorder, self._rule = study, recorder, rule
+        self._study, self._trials = study, trials
+        self._recorder, self._rule = recorder, rule
         self._spending, self._stopper, self._watchdog = spending, stopper, watchdog
         self._keeper, self._console, self._at_once = keeper, console, at_once
         self._running: dict[int, tuple[float, float]] = {}  # number -> its seconds before
@@ -132,7 +151,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
         self._running[number] = self._study.seconds_of(number)
         self._spending.trial_started(number)
         self._recorder.started(number)
-        self._console.trial_started(number, self._study.parameters(number))
+        self._console.trial_started(number, self._trials.parameters(number))
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -217,10 +236,10 @@ class StudyCallback(_NeverRestored, tune.Callback):
 
     def _forecast(self) -> None:
         """Say now and then how long the rest will take."""
-        ended = self._study.trials(*ENDED)
+        ended = self._trials.ended
         ran = [trial.number for trial in ended if trial.user_attrs.get("epochs")]
         took = [self._study.seconds_of(number)[0] for number in ran]
-        left = self._study.remaining
+        left = self._trials.remaining
         if left and took and (len(ended) in _FORECAST_AFTER or len(ended) % 10 == 0):
             at_once = min(self._at_once, left)
             mean = sum(took) / len(took)

@@ -21,10 +21,10 @@ def dry_run(job: Job, console: StudyConsole) -> int:
     for name, distribution in job.space.parameters().items():
         console.message(f"{name}: {distribution}")
     search = job.space.search
-    first = job.space.first_parameters() if search.sampler.name != "grid" else []
+    first = job.space.first_trials()
     trials = min(search.trials, most_trials(search, job.space) or search.trials)
     for number in range(trials):
-        given = first[number] if number < len(first) else None
+        given = first[number].parameters if number < len(first) else None
         # Nothing is known of earlier trials: these are a sampler's first draws.
         drawn = draw(job.space, job.seed, number, [], given)
         name = drawn.experiment.hash if drawn.experiment else "cannot be"

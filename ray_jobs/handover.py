@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from chosen import chosen
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data import PictureSets
@@ -18,13 +19,15 @@ from colorization.evaluation import Evaluation
 from colorization.experiment import Experiment, read_experiment
 from colorization.export import export, load_run
 from console import Ranked, StudyConsole
+from finals import finalists
+from finals_table import finals_table
 from mlflow_store import without_password
 from promotion import promote
 from registry import find_version, register, score_model
 from storage import DEFAULT, short_path, trial_folder
 from study import Study
 from tracking import Tracker
-from winner import candidates, pareto_front, winner
+from winner import candidates, pareto_front
 
 if TYPE_CHECKING:
     from study_job import Job
@@ -37,12 +40,11 @@ def hand_over(
 
     Returns whether there is a winner and it was registered; the console says why not.
     """
-    objective = study.objective
-    finished = candidates(study)
-    if not finished:
+    choice = chosen(study)
+    if choice is None:
         console.message("no trial came so far that it could be chosen")
         return False
-    best = winner(finished, objective, study.gray).number
+    best = choice.run
     experiment = study.experiment(best)
     if study.trial(best).state != TrialState.COMPLETE:
         console.message(
@@ -53,9 +55,11 @@ def hand_over(
     best_file = job.folder / "best.yaml"
     best_file.write_text(_best_yaml(job, best, experiment), encoding="utf-8")
     tracker.file(None, best_file, "")
+    study.choice = choice.record()
     version = None
     try:
-        version = _register(job, study, tracker, console, best, experiment, sets)
+        version, test, test_gray = _register(job, study, tracker, console, best, experiment, sets)
+        study.choice = choice.record(version=version, test=test, test_gray=test_gray)
     # Clients and servers of registries raise what they like. Nothing is lost: the winner lies on
     # disk, and the same command tries again.
     except Exception as error:
@@ -67,21 +71,35 @@ def hand_over(
             f"registering failed ({told}; all of it in {details}); "
             f"--name {job.name} --resume tries again"
         )
+    final = finalists(study)
+    console.finish(
+        _ranked(study, choice.winner),
+        study.parameters(best),
+        _next_commands(job, best, best_file),
+        why=choice.why,
+        finalists=finals_table(study, final) if final else None,
+    )
+    return version is not None
+
+
+def _ranked(study: Study, winner: int) -> list[Ranked]:
+    """Return the lines of the ranking: the search's trials by their own scores, and leave-gray."""
+    objective, finished = study.objective, candidates(study)
     front = {candidate.number for candidate in pareto_front(finished, list(objective.values()))}
-    rows = [Ranked(None, 1.0, {name: study.gray[name] for name in objective if name in study.gray})]
-    for candidate in finished:
-        scores = study.selected_scores(candidate.number) or {}
-        rows.append(
+    gray = {name: study.gray[name] for name in objective if name in study.gray}
+    return [
+        Ranked(None, 1.0, gray),
+        *(
             Ranked(
                 candidate.number,
-                scores["against_gray"],
+                (study.selected_scores(candidate.number) or {})["against_gray"],
                 dict(zip(objective, candidate.values, strict=True)),
                 on_front=candidate.number in front,
-                winner=candidate.number == best,
+                winner=candidate.number == winner,
             )
-        )
-    console.finish(rows, study.parameters(best), _next_commands(job, best, best_file))
-    return version is not None
+            for candidate in finished
+        ),
+    ]
 
 
 def _next_commands(job: "Job", best: int, best_file: Path) -> list[tuple[str, str]]:
@@ -126,8 +144,11 @@ def _register(
     number: int,
     experiment: Experiment,
     sets: PictureSets,
-) -> str:
-    """Register a trial's model with its test scores, which no trial has read."""
+) -> tuple[str, dict[str, float], dict[str, float]]:
+    """Register a trial's model with its test scores, which no trial has read.
+
+    Returns the version, its scores on the test pictures and leave-gray's.
+    """
     folder = trial_folder(job.folder, number)
     scores = study.selected_scores(number)
     assert scores is not None  # a complete trial has scored epochs
@@ -168,7 +189,7 @@ def _register(
     alias = "is the champion" if decision.promoted else "is not the champion"
     console.message(f"{name} version {version} {alias}: on the test pictures, {decision.reason}")
     tracker.parent_metrics({f"test/{key}": value for key, value in test_scores.items()})
-    return version
+    return version, test_scores, test_gray
 
 
 def _run_id(tracker: Tracker, number: int, patience: float = 60.0) -> str:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from past_study import is_final
 from quota import Need, enforce, quota_message
 from study import Study
 from tracking import Tracker
@@ -53,10 +54,10 @@ class Keeper:
         directions = list(self._study.objective.values())
         front = {candidate.number for candidate in pareto_front(found, directions)}
         needs: dict[int, Need] = {}
-        for trial in self._study.trials():
+        for trial in [*self._study.trials(), *self._study.finals()]:
             if trial.state == TrialState.RUNNING:
                 needs[trial.number] = "running"
-            elif trial.number in front:
+            elif trial.number in front or _may_be_registered(trial):
                 needs[trial.number] = "front"
             elif trial.state == TrialState.COMPLETE:
                 needs[trial.number] = "finished"
@@ -68,3 +69,8 @@ class Keeper:
             return -scores["against_gray"] if scores else -math.inf
 
         return {number: needs[number] for number in sorted(needs, key=worth)}
+
+
+def _may_be_registered(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is a finalist's run: the winner is one of them, where there are any."""
+    return is_final(trial) and trial.state == TrialState.COMPLETE

@@ -78,7 +78,7 @@ class PastStudy:
     @property
     def progress(self) -> str:
         """How far it came, for a person."""
-        own = [trial for trial in self.trials if not is_adopted(trial)]
+        own = [trial for trial in self.trials if is_own(trial)]
         ended = sum(trial.state.is_finished() for trial in own)
         return f"{ended} trials ended, {len(own) - ended} unfinished"
 
@@ -164,6 +164,16 @@ def cut_half_line(folder: Path) -> int:
 def is_adopted(trial: FrozenTrial) -> bool:
     """Tell whether a trial was taken over from another study."""
     return "adopted" in trial.user_attrs
+
+
+def is_final(trial: FrozenTrial) -> bool:
+    """Tell whether a trial trains the settings of another one of the study again."""
+    return "finalist_of" in trial.user_attrs
+
+
+def is_own(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is one of the study's search: neither adopted nor a finalist's."""
+    return not (is_adopted(trial) or is_final(trial))
 
 
 def scores_of(trial: FrozenTrial) -> dict[int, dict[str, float]]:

@@ -75,7 +75,7 @@ class Recorder:
 
     def settle(self) -> None:
         """Tell MLflow the ends of trials that it may not have heard before a process was killed."""
-        ended = self._study.trials(*ENDED)
+        ended = [*self._study.trials(*ENDED), *self._study.finals(*ENDED)]
         for trial in ended:
             model = trial_folder(self._folder, trial.number) / "model"
             if trial.state == TrialState.COMPLETE and model.exists():

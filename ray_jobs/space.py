@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.trial import BaseTrial
 
@@ -23,6 +23,13 @@ from space_tree import Suggest, is_fixed, project, resolve, walk
 _SEARCHED_OF_DATA = ("data.flip", "data.crop_scale", "data.loader_workers")
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 RANDOM_PROBES = 16  # sampled before a search starts, to meet combinations that cannot be
+
+
+class FirstTrial(NamedTuple):
+    """A trial that is not drawn: what of a recipe's settings a space searches."""
+
+    recipe: str
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,13 +96,16 @@ class Space:
         """
         return self._experiment(_stand_in({}))
 
-    def first_parameters(self) -> list[dict[str, Any]]:
-        """Return the parameters of the trials that come first: the recipes', each once."""
-        found: list[dict[str, Any]] = []
-        for recipe in self.search.first_trials:
+    def first_trials(self) -> list[FirstTrial]:
+        """Return the trials that come first: the recipes', each once.
+
+        There are none on a grid, of which they need not be points.
+        """
+        found: list[FirstTrial] = []
+        for recipe in self.search.first_trials if self.search.sampler.name != "grid" else ():
             parameters = self.project(read_experiment(recipe))
-            if parameters and parameters not in found:
-                found.append(parameters)
+            if parameters and parameters not in (first.parameters for first in found):
+                found.append(FirstTrial(recipe, parameters))
         return found
 
     def parameters(self) -> dict[str, Distribution]:

@@ -3,17 +3,17 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cause import Failure
-from colorization.config import ConfigError, parse
+from colorization.config import ConfigError, dump, parse
 from colorization.experiment import Experiment
 from drawing import adopted, directions, draw
 from past_study import (
@@ -22,6 +22,8 @@ from past_study import (
     PastStudy,
     best_scores,
     is_adopted,
+    is_final,
+    is_own,
     open_storage,
     scores_of,
 )
@@ -37,9 +39,10 @@ class Study:
     Attributes of a trial: `experiment` (JSON), `epochs` (how many it was trained), `epoch-N` (its
     scores after the N-th epoch that selects), `stop` (why it is to be stopped early, before it is),
     `reason` and `cause` (why it was stopped or failed), `seconds` (how long it ran, and how much of
-    that it trained), `memory_saving`. Of the study: `space`, `flags` (how it was started), `gray`
-    (leave-gray's scores), `data` (hashes of the pictures), `seconds`. `wanted` is how many trials
-    there are to be.
+    that it trained), `memory_saving`, `recipe` (whose settings it tries), `finalist_of` and `seed`
+    (the trial whose settings it trains again). Of the study: `space`, `flags` (how it was started),
+    `gray` (leave-gray's scores), `data` (hashes of the pictures), `seconds`, `qualified` (its
+    finalists), `choice`. `wanted` is how many trials there are to be, finalists' not among them.
     """
 
     def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
@@ -75,7 +78,7 @@ class Study:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self._study.set_metric_names(list(self.objective))
             self._study.set_user_attr("space", space.hash)
-        self._first = space.first_parameters() if space.search.sampler.name != "grid" else []
+        self._first = space.first_trials()
         for trial in self.trials(TrialState.RUNNING):
             if stop := trial.user_attrs.get("stop"):
                 self.prune(trial.number, stop)
@@ -106,15 +109,22 @@ class Study:
         if not self.trials():
             known = {trial.user_attrs["adopted"] for trial in self._all()}
             for trial in past.trials:
+                if is_final(trial):
+                    continue  # the same settings count once
                 taken = adopted(self.space, past, trial)
                 if taken and taken.user_attrs["adopted"] not in known:
                     self._study.add_trial(taken)
         return sum(map(is_adopted, self._all()))
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """List the study's own trials, of some states or all."""
-        own = (trial for trial in self._all() if not is_adopted(trial))
+        """List the trials of the study's own search, of some states or all."""
+        own = (trial for trial in self._all() if is_own(trial))
         return [trial for trial in own if not states or trial.state in states]
+
+    def finals(self, *states: TrialState) -> list[FrozenTrial]:
+        """List the trials that train finalists again, of some states or all."""
+        found = (trial for trial in self._all() if is_final(trial))
+        return [trial for trial in found if not states or trial.state in states]
 
     def _all(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -122,7 +132,12 @@ class Study:
     @property
     def remaining(self) -> int:
         """How many trials are still to be trained, unfinished ones among them."""
-        return max(0, self.wanted - len(self.trials(*ENDED)))
+        return max(0, self.wanted - len(self.ended))
+
+    @property
+    def ended(self) -> list[FrozenTrial]:
+        """The trials of the search that have ended."""
+        return self.trials(*ENDED)
 
     @property
     def unasked(self) -> int:
@@ -142,18 +157,45 @@ class Study:
         together, after the trial was told as failed.
         """
         if self._left:
-            number = self._left.pop(0)
-            for key in self._frozen(number).user_attrs.keys() & {"reason", "cause"}:
-                self._set(number, key, "")  # why it was interrupted, or tried again, is over
-            return number, self.experiment(number)
-        known = self._all()
+            return self.again(self._left.pop(0))
+        there = self._all()
+        known = [trial for trial in there if not is_final(trial)]
         index = len(known) - sum(map(is_adopted, known))
-        first = self._first[index] if index < len(self._first) else None
-        drawn = draw(self.space, self._seed, index, known, first)
+        if index < len(self._first):
+            recipe, given = self._first[index]
+            drawn = draw(self.space, self._seed, index, known, given, recipe)
+        else:
+            drawn = draw(self.space, self._seed, index, known)
         self._study.add_trial(drawn.trial)
         if drawn.experiment is None:
             raise drawn.fault or ConfigError("nothing was drawn")
-        return len(known), drawn.experiment
+        return len(there), drawn.experiment
+
+    def again(self, number: int) -> tuple[int, Experiment]:
+        """Return a trial that is to go on."""
+        for key in self._frozen(number).user_attrs.keys() & {"reason", "cause"}:
+            self._set(number, key, "")  # why it was interrupted, or tried again, is over
+        return number, self.experiment(number)
+
+    def add_final(self, number: int, seed: int) -> tuple[int, Experiment]:
+        """Add a trial that trains the settings of trial `number` again, with another seed."""
+        there = self._all()
+        asked = self.experiment(number)
+        experiment = asked.model_copy(
+            update={"train": asked.train.model_copy(update={"seed": seed})}
+        )
+        again = create_trial(
+            state=TrialState.RUNNING,
+            params=there[number].params,
+            distributions=there[number].distributions,
+            user_attrs={
+                "experiment": json.dumps(dump(experiment)),
+                "finalist_of": number,
+                "seed": seed,
+            },
+        )
+        self._study.add_trial(again)
+        return len(there), experiment
 
     def epochs_trained(self, number: int) -> int:
         """Return how many epochs of a trial are stored, those that do not select among them."""
@@ -220,6 +262,24 @@ class Study:
         self._study.set_user_attr("gray", dict(scores))
 
     @property
+    def qualified(self) -> list[int]:
+        """The trials of the search that are trained again as finalists."""
+        return self._study.user_attrs.get("qualified", [])
+
+    @qualified.setter
+    def qualified(self, numbers: Sequence[int]) -> None:
+        self._study.set_user_attr("qualified", list(numbers))
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What was chosen last and why, see `chosen.Chosen`; empty before that."""
+        return self._study.user_attrs.get("choice", {})
+
+    @choice.setter
+    def choice(self, choice: Mapping[str, Any]) -> None:
+        self._study.set_user_attr("choice", dict(choice))
+
+    @property
     def flags(self) -> dict[str, Any]:
         """What the command line of the study's last session said, but for the space."""
         return self._study.user_attrs.get("flags", {})
@@ -251,8 +311,10 @@ class Study:
         return self._frozen(number)
 
     def past_scores(self, name: str) -> Iterator[tuple[int, int, float]]:
-        """Yield (trial, epoch, score) of all epochs so far, adopted trials' too."""
+        """Yield (trial, epoch, score) of the search's epochs so far, adopted trials' too."""
         for trial in self._all():
+            if is_final(trial):
+                continue
             for epoch, scores in sorted(scores_of(trial).items()):
                 yield trial.number, epoch, scores[name]
 

@@ -36,6 +36,8 @@ class Job:
     concurrent: int | None
     promotion: Literal["if-better", "always", "never"]
     seed: int
+    finalists: int  # how many of the best trials are trained again, and
+    seeds: int  # how often each
     budget: Budget
     keep_bytes: int | None  # of checkpoints
     preflight: bool
@@ -201,7 +203,8 @@ def _interrupt(*_: object) -> None:
 
 def _parent_params(job: Job, shape: Shape) -> dict[str, Any]:
     search = config.flatten(config.dump(job.space.search))
-    search.pop("trials")  # may grow when the study is continued; MLflow's parameters cannot change
+    for changing in ("trials", "winner"):  # at a resume; MLflow's parameters cannot
+        search.pop(changing)
     return {
         "model": job.family,
         "space": job.space.hash,

@@ -32,6 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrent", type=int, help="trials at once (what the cluster holds)")
     parser.add_argument("--seed", type=int, help="of sampling (0) and of training (the space's)")
     parser.add_argument(
+        "--finalists",
+        type=int,
+        metavar="K",
+        help="the best K trials, and the best recipe, are trained again and the winner is chosen "
+        "on their means (0: on the search's own scores)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, metavar="S", help="with how many seeds finalists are trained (3)"
+    )
+    parser.add_argument(
         "--from",
         dest="from_study",
         metavar="STUDY",

@@ -1,21 +1,23 @@
 """Tune trains what is left of a study; what the study needs before and after stands around it."""
 
 import errno
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 
 from budget import Spending, duration
 from cluster import Shape
 from console import StudyConsole
 from data_card import StudyData
-from driver import StudyCallback, StudySearcher, StudyStopper
+from driver import Round, StudyCallback, StudySearcher, StudyStopper
+from finals import FinalRound, qualified
 from keeping import Keeper
 from rank_agreement import disagreement_note
 from recorder import Recorder
 from stopping import StoppingRule
-from stopping_rules import StoppingRules
+from stopping_rules import NoRules, StoppingRules
 from storage import trial_folder
 from study import Study
 from tracking import Tracker
@@ -37,32 +39,108 @@ def train_trials(
 ) -> bool:
     """Train what is left of the study; tell whether it came to its end, or was interrupted.
 
-    Raises OSError where no disk takes what trials write: they are left to be gone on with.
+    First its search, then the finalists. Raises OSError where no disk takes what trials write: they
+    are left to be gone on with.
     """
-    rules = _rules(study)
     recorder = Recorder(study, job.folder, tracker, data)
     recorder.settle()
+    loop = _Loop(job, study, tracker, console, recorder, shape, concurrent)
+    rules = _rules(study)
     for number in study.left:
         recorder.catch_up(number, rules)
-    spending = _spending(job, study, shape)
-    stopper = StudyStopper(spending)
     if study.remaining == 0:
         console.message("all trials of this study have ended; choosing among them")
-    elif not spending.spent():
+    if not loop.train(study, rules):
+        return False
+    loop.stop_unfinished(study.trials(TrialState.RUNNING))
+    _say_what_was_seen(study, rules, console)
+    return not job.finalists or loop.train_finalists()
+
+
+class _Loop:
+    """Tune's loop around the trials of a study, its search's and then its finalists'."""
+
+    def __init__(
+        self,
+        job: "Job",
+        study: Study,
+        tracker: Tracker,
+        console: StudyConsole,
+        recorder: Recorder,
+        shape: Shape,
+        concurrent: int,
+    ) -> None:
+        self._job, self._study, self._tracker = job, study, tracker
+        self._console, self._recorder = console, recorder
+        self._shape, self._concurrent = shape, concurrent
+        self._spending = _spending(job, study, shape)
+
+    def train(self, trials: Round, rules: StoppingRules) -> bool:
+        """Train what is left of a round; tell whether it came to its end, or the budget did."""
+        if trials.remaining and not self._spending.spent():
+            self._tune(trials, rules)
+        spent = self._spending.spent()
+        if trials.remaining and not spent:
+            return False
+        if spent:
+            self._console.message(f"{spent}; choosing among the trials that ended")
+        return True
+
+    def train_finalists(self) -> bool:
+        """Train the best trials again with several seeds; tell as `train` does."""
+        study, job = self._study, self._job
+        study.qualified = numbers = qualified(study, job.finalists)
+        final = FinalRound(study, numbers, job.seeds)
+        rules = NoRules()
+        for number in final.left:
+            self._recorder.catch_up(number, rules)
+        if final.remaining and (spent := self._spending.spent()):
+            self._console.message(f"{spent}: {final.remaining} runs of finalists are left out")
+        elif final.remaining:
+            self._console.more_trials(final.remaining)
+            self._console.message(
+                f"finalists: trials {', '.join(map(str, numbers))} are trained again, "
+                f"{job.seeds} seeds each"
+            )
+            if not self.train(final, rules):
+                return False
+        self.stop_unfinished(study.finals(TrialState.RUNNING))
+        return True
+
+    def stop_unfinished(self, trials: Sequence[FrozenTrial]) -> None:
+        """Close the trials that the study ends without."""
+        for trial in trials:
+            epochs = self._study.epochs_trained(trial.number)
+            why = self._spending.spent() or f"the study ends with {self._study.wanted} trials"
+            self._study.prune(trial.number, f"stopped after {epochs} epochs: {why}")
+            self._recorder.ended(trial.number)
+
+    def _tune(self, trials: Round, rules: StoppingRules) -> None:
+        job, study, console, shape = self._job, self._study, self._console, self._shape
+        stopper = StudyStopper(self._spending)
         watchdog = Watchdog(console.message, shape)
-        keeper = Keeper(study, job.folder, tracker, job.keep_bytes, console.message)
+        keeper = Keeper(study, job.folder, self._tracker, job.keep_bytes, console.message)
         rule = StoppingRule(rules, study.space.search.scheduler.metric)
-        searcher = StudySearcher(study, job.folder, shape, stopper, recorder, console)
+        searcher = StudySearcher(study, trials, job.folder, shape, stopper, self._recorder, console)
         callback = StudyCallback(
-            study, recorder, rule, spending, stopper, watchdog, keeper, console, concurrent
+            study,
+            trials,
+            self._recorder,
+            rule,
+            self._spending,
+            stopper,
+            watchdog,
+            keeper,
+            console,
+            self._concurrent,
         )
         tuner = tune.Tuner(
             tune.with_resources(run_trial, _resources(shape)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=rule,
-                num_samples=study.remaining,
-                max_concurrent_trials=concurrent,
+                num_samples=trials.remaining,
+                max_concurrent_trials=self._concurrent,
                 reuse_actors=shape.workers == 1,
                 trial_dirname_creator=lambda trial: (
                     trial_folder(job.folder, trial.config["number"]).name
@@ -82,20 +160,8 @@ def train_trials(
         finally:
             callback.close()
             watchdog.close()
-    if stopper.fault:
-        raise OSError(errno.ENOSPC, stopper.fault)
-    spent = spending.spent()
-    if study.remaining and not spent:
-        return False
-    if spent:
-        console.message(f"{spent}; choosing among the trials that ended")
-    for trial in study.trials(TrialState.RUNNING):
-        why = spent or f"the study ends with {study.wanted} trials"
-        epochs = study.epochs_trained(trial.number)
-        study.prune(trial.number, f"stopped after {epochs} epochs: {why}")
-        recorder.ended(trial.number)
-    _say_what_was_seen(study, rules, console)
-    return True
+        if stopper.fault:
+            raise OSError(errno.ENOSPC, stopper.fault)
 
 
 def _rules(study: Study) -> StoppingRules:
@@ -109,7 +175,8 @@ def _rules(study: Study) -> StoppingRules:
 
 def _spending(job: "Job", study: Study, shape: Shape) -> Spending:
     """Go on counting from what earlier sessions spent."""
-    trials = sum(study.seconds_of(trial.number)[0] for trial in study.trials())
+    there = [*study.trials(), *study.finals()]
+    trials = sum(study.seconds_of(trial.number)[0] for trial in there)
     return Spending(
         job.budget,
         shape.workers * shape.gpus_per_worker,

@@ -1,10 +1,12 @@
-"""Which trial wins: the knee of the Pareto front, among those that beat leaving pictures gray."""
+"""Which trial wins: chosen by a stated rule, among those that beat leaving pictures gray."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from optuna.trial import TrialState
+
+from winner_rule import BestWithin, parse_rule
 
 if TYPE_CHECKING:
     from study import Study
@@ -15,6 +17,13 @@ class Candidate(NamedTuple):
 
     number: int
     values: tuple[float, ...]
+
+
+class Choice(NamedTuple):
+    """A winner, and in a sentence why this one."""
+
+    winner: Candidate
+    why: str
 
 
 def candidates(study: "Study") -> list[Candidate]:
@@ -65,15 +74,17 @@ def knee(front: Sequence[Candidate], directions: Sequence[str]) -> Candidate:
     return min(front, key=lambda c: (distance(c), c.number))
 
 
-def winner(
-    candidates: Sequence[Candidate], objective: Mapping[str, str], gray: Mapping[str, float]
-) -> Candidate:
-    """Choose the trial whose model is registered.
+def choose(
+    candidates: Sequence[Candidate],
+    objective: Mapping[str, str],
+    gray: Mapping[str, float],
+    rule: str = "knee",
+) -> Choice:
+    """Return the trial to register, and why.
 
-    The knee of the Pareto front of those that beat leave-gray in every objective it has a score
-    in; of all of them where none does.
+    Chosen by `rule` among the candidates that beat leave-gray in every objective that it has a
+    score in; among all of them where none does.
     """
-    directions = list(objective.values())
 
     def beats_gray(candidate: Candidate) -> bool:
         return all(
@@ -83,4 +94,81 @@ def winner(
         )
 
     better = [candidate for candidate in candidates if beats_gray(candidate)]
-    return knee(pareto_front(better or candidates, directions), directions)
+    pool = better or list(candidates)
+    within = parse_rule(rule)
+    if within is None:
+        choice = _by_knee(pool, objective)
+    else:
+        choice = _by_best_within(pool, objective, within)
+    if not better and gray:
+        why = f"{choice.why}; but no trial beats leaving pictures gray in every objective"
+        return choice._replace(why=why)
+    if left_out := len(candidates) - len(better):
+        many = "1 trial is" if left_out == 1 else f"{left_out} trials are"
+        why = f"{choice.why}; {many} left out, no better than gray in every objective"
+        return choice._replace(why=why)
+    return choice
+
+
+def ranking(
+    candidates: Sequence[Candidate],
+    objective: Mapping[str, str],
+    gray: Mapping[str, float],
+    rule: str = "knee",
+) -> list[Candidate]:
+    """Order candidates: the winner, then whoever would win without it, and so on."""
+    left, ordered = list(candidates), []
+    while left:
+        ordered.append(choose(left, objective, gray, rule).winner)
+        left.remove(ordered[-1])
+    return ordered
+
+
+def _by_knee(pool: Sequence[Candidate], objective: Mapping[str, str]) -> Choice:
+    front = pareto_front(pool, list(objective.values()))
+    best = knee(front, list(objective.values()))
+    if len(objective) == 1:
+        (name,) = objective
+        return Choice(best, f"trial {best.number} has the best {name}, {best.values[0]:.4g}")
+    if len(front) == 1:
+        every = " and ".join(objective)
+        return Choice(best, f"trial {best.number} is the best in {every} at once")
+    ideal = [
+        f"{name} ({_best_of(front, index, direction):.4g})"
+        for index, (name, direction) in enumerate(objective.items())
+    ]
+    others = ", ".join(str(c.number) for c in sorted(front) if c != best)
+    return Choice(
+        best,
+        f"trial {best.number} is the knee of the Pareto front: of its {len(front)} trials, which "
+        f"are better in one score each (the others: {others}), it lies nearest to the best "
+        f"{' and '.join(ideal)} at once, scaled by the front's range",
+    )
+
+
+def _by_best_within(
+    pool: Sequence[Candidate], objective: Mapping[str, str], rule: BestWithin
+) -> Choice:
+    names = list(objective)
+    score, anchor = names.index(rule.score), names.index(rule.anchor)
+    best_anchor = _best_of(pool, anchor, objective[rule.anchor])
+    room = abs(best_anchor) * rule.percent / 100
+    near = [c for c in pool if abs(c.values[anchor] - best_anchor) <= room]
+
+    def order(candidate: Candidate) -> tuple[float, float, int]:
+        signs = [1 if objective[name] == "min" else -1 for name in (rule.score, rule.anchor)]
+        values = candidate.values
+        return signs[0] * values[score], signs[1] * values[anchor], candidate.number
+
+    best = min(near, key=order)
+    many = "the only trial" if len(near) == 1 else f"the {len(near)} trials"
+    return Choice(
+        best,
+        f"trial {best.number} has the best {rule.score}, {best.values[score]:.4g}, of {many} whose "
+        f"{rule.anchor} is within {rule.percent:g}% of the best, {best_anchor:.4g}",
+    )
+
+
+def _best_of(pool: Sequence[Candidate], index: int, direction: str) -> float:
+    column = [candidate.values[index] for candidate in pool]
+    return min(column) if direction == "min" else max(column)
