@@ -131,8 +131,10 @@ def sentence(study: StudyRecord) -> str:
             f"So far trial {best.number}{recipe} compares best with leaving the pictures gray: "
             f"against_gray {best.scores['against_gray']:.4f}. The winner is chosen at the end.{end}"
         )
-    why = str(study.choice.get("why", "")).rstrip(".")
-    text = f"The winner is trial {best.number}{recipe}" + (f": {why}." if why else ".")
+    why = str(study.choice.get("why", "")).rstrip(".") or f"trial {best.number}"
+    text = f"The winner: {why}."
+    if best.recipe:
+        text += f" It has the settings of the recipe {best.recipe}."
     if registered := study.choice.get("version"):
         text += f" Its model is colorizer-{study.family} version {registered} in MLflow's registry."
     return text

@@ -16,7 +16,8 @@ def describe_study(
 ) -> str:
     """Describe a study in Markdown: what was searched, what won and why, how to go on.
 
-    Whether its pictures measure generalization is said first. `glossary` explains scores by their names.
+    It is said where its pictures measure no generalization. `glossary` explains scores by their
+    names.
     """
     parts = [
         f"**{_plain(sentence(study))}**",
