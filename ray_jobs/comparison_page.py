@@ -25,7 +25,7 @@ def comparison_table(found: Comparison) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", no_wrap=True)
     for model in found.models:
-        table.add_column(Text(model.label), justify="right", overflow="fold")
+        table.add_column(Text(model.label.replace("/", "/ ")), justify="right", overflow="fold")
     for name in _names(found):
         best = _best(found, name)
         cells = [

@@ -29,9 +29,15 @@ def next_commands(study: StudyRecord) -> list[tuple[str, str]]:
                 f"{python} -m colorization colorize {run} PICTURE_OR_FOLDER -o colorized",
             )
         )
-        others = [trial for trial in study.ranked if trial.number != best.number][:2]
+        others = [
+            trial
+            for trial in study.ranked
+            if trial.number != best.number and trial.state in ("finished", "stopped early")
+        ][:2]
         runs = " ".join([run, *(_short(study.run_of(trial)) for trial in others)])
-        commands.append(("compare models on the test pictures", f"{script('compare.py')} {runs}"))
+        if others:
+            compare = f"{script('compare.py')} {runs}{storage}"
+            commands.append(("compare the best on the test pictures", compare))
     if best and best_file.exists():
         experiment = study.past.experiment(best.trial)
         stages = experiment.train.stages if experiment else {}

@@ -145,10 +145,14 @@ def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> Store
 
 def _downloaded(uri: str, label: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
     """Take the exported model out of what MLflow keeps at an address."""
+    from registry import _tracking
+
+    # isort: split
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as place:
-        got = Path(download_artifacts(artifact_uri=uri, dst_path=place, tracking_uri=tracking_uri))
+        with _tracking(tracking_uri):  # an address of the registry is looked up in MLflow's own
+            got = Path(download_artifacts(artifact_uri=uri, dst_path=place))
         weights = sorted(got.rglob(WEIGHTS))
         if len(weights) != 1:
             raise ConfigError(f"{label}: found {len(weights)} models of this project, not one")
