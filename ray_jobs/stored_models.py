@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from colorization import checkpoint
 from colorization.config import ConfigError
 from colorization.experiment import Experiment
-from colorization.export import WEIGHTS, load_exported, load_run, trained_on
+from colorization.export import EXPERIMENT, WEIGHTS, load_exported, load_run, trained_on
 from colorization.models.colorizer import Colorizer
 from past_study import JOURNAL
 from storage import short_path
@@ -109,7 +109,7 @@ def _registered(word: str, tracking_uri: str, device: torch.device | str) -> Sto
             f"{word}: MLflow at {where} has no such model; there is {there}"
         ) from error
     label = f"{name} version {found.version}" + (f" ({alias})" if alias else "")
-    return _downloaded(f"models:/{name}/{found.version}", label, tracking_uri, device)
+    return _registered_version(f"models:/{name}/{found.version}", label, tracking_uri, device)
 
 
 def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
@@ -136,15 +136,19 @@ def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> Store
         )
     folder = Path(tags.get("directory", ""))
     if any(file.path == WEIGHTS for file in client.list_artifacts(run_id)):
-        return _downloaded(f"runs:/{run_id}", label, tracking_uri, device)
+        with tempfile.TemporaryDirectory() as place:
+            for name in (WEIGHTS, EXPERIMENT):
+                client.download_artifacts(run_id, name, place)
+            return replace(_exported(Path(place), Path(place), device), label=label)
     if tags.get("directory") and folder.is_dir():  # one that was stopped early has no model there
-        found = load_model(folder, device)
-        return StoredModel(label, found.model, found.experiment, found.data_hash)
+        return replace(load_model(folder, device), label=label)
     raise ConfigError(f"{run_id} ({label}) has no model: it was not trained to its end")
 
 
-def _downloaded(uri: str, label: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
-    """Take the exported model out of what MLflow keeps at an address."""
+def _registered_version(
+    uri: str, label: str, tracking_uri: str, device: torch.device | str
+) -> StoredModel:
+    """Take the exported model out of a version in MLflow's registry."""
     from registry import _tracking
 
     # isort: split
@@ -156,5 +160,4 @@ def _downloaded(uri: str, label: str, tracking_uri: str, device: torch.device | 
         weights = sorted(got.rglob(WEIGHTS))
         if len(weights) != 1:
             raise ConfigError(f"{label}: found {len(weights)} models of this project, not one")
-        found = _exported(weights[0].parent, weights[0].parent, device)
-        return StoredModel(label, found.model, found.experiment, found.data_hash)
+        return replace(_exported(weights[0].parent, weights[0].parent, device), label=label)
