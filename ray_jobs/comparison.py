@@ -99,7 +99,9 @@ def compare_models(
         failed,
     )
     if judge.left_out:
-        found.warnings.append(judge.left_out)
+        say(judge.left_out)
+    if judge.unreadable:
+        found.warnings.append(f"left out, unreadable: {some_names(judge.unreadable)}")
     if not sets.measures_generalization:
         found.warnings.append(f"these scores measure no generalization: {sets.description}")
     while stored is not None:
@@ -175,8 +177,6 @@ class _Judge:
         self.unreadable: list[str] = []
         gray = self._scores(_gray)
         self.gray = {"against_gray": 1.0, **gray}
-        if self.unreadable:
-            self.left_out += f" Left out, unreadable: {some_names(self.unreadable)}."
 
     def score(self, label: str, colorizer: PictureColorizer) -> Compared:
         """Score a model, one picture at a time, and take its time."""

@@ -48,6 +48,7 @@ def write_comparison(found: Comparison, out: Path) -> Iterator[tuple[Path, int]]
             "name": name,
             "better": "less" if _KNOWN.get(name) == "min" else "more",
             "has_better": name in _KNOWN,
+            "of_channel": name.startswith(("a_", "b_")),
             "cells": [
                 {"value": value, "is_best": value is not None and value == _best(found, name)}
                 for value in (model.scores.get(name) for model in found.models)
