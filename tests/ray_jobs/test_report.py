@@ -34,8 +34,8 @@ class Parts(HTMLParser):
         self._silent = tag in ("script", "style")
         if tag in ("td", "th"):
             self.handle_data(" ")
-        if tag == "section" and values.get("id"):
-            self._section = values["id"]
+        if tag == "section":
+            self._section = values.get("id") or self._section
         self.addresses += [v for k, v in attrs if k in ("src", "href", "data", "action") and v]
 
     def handle_endtag(self, tag):
