@@ -12,6 +12,7 @@ from colorization.color import render, rgb_to_lab
 from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
 from colorization.data.picture_sets import some_names
+from colorization.data.spread import pictures_from_all_over
 from colorization.data.transforms import scoring_crop
 from colorization.distributed import Ranks, mean_over_ranks
 from colorization.experiment import Experiment
@@ -20,7 +21,6 @@ from colorization.loss_log import Diverged
 from colorization.measurements import Measurements
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
-from colorization.pictures import UnreadablePicture
 from colorization.sample_scores import SampleScores
 
 if TYPE_CHECKING:
@@ -86,24 +86,12 @@ class Evaluation:
 
     @staticmethod
     def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor | None:
-        """Take pictures from all over the set, as far as they can be read.
-
-        One further at each, since sets may repeat themselves with a period.
-        """
-        count = min(experiment.train.grid_pictures, len(pictures))
-        size = experiment.data.size
-        chosen: dict[int, Tensor] = {}
-        for i in range(count):
-            at = (i * len(pictures) // count + i) % len(pictures)
-            while at in chosen:
-                at = (at + 1) % len(pictures)
-            try:
-                chosen[at] = torch.tensor(scoring_crop(pictures.picture(at), size))
-            except UnreadablePicture:
-                continue
-        if not chosen:
-            return None
-        return rgb_to_lab(torch.stack(list(chosen.values())).permute(0, 3, 1, 2))
+        """Take a few pictures from all over the set, as far as they can be read."""
+        crops = [
+            torch.tensor(scoring_crop(picture.rgb, experiment.data.size))
+            for picture in pictures_from_all_over(pictures, experiment.train.grid_pictures)
+        ]
+        return rgb_to_lab(torch.stack(crops).permute(0, 3, 1, 2)) if crops else None
 
     def leave_gray(self) -> dict[str, float]:
         """Score the baseline that leaves every picture gray.

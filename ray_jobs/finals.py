@@ -3,16 +3,32 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
 from colorization.experiment import Experiment
+from space import Space
 from study import ENDED, Study
 from winner import Candidate, candidates, ranking
 
 CONFIDENCE = 0.95
+
+
+class Stored(Protocol):
+    """What finalists are read from: a study that is open, or one as it lies on disk."""
+
+    @property
+    def space(self) -> Space: ...
+    @property
+    def objective(self) -> Mapping[str, str]: ...
+    @property
+    def gray(self) -> Mapping[str, float]: ...
+    @property
+    def qualified(self) -> Sequence[int]: ...
+    def finals(self, *states: TrialState) -> list[FrozenTrial]: ...
+    def selected_scores(self, number: int) -> Mapping[str, float] | None: ...
 
 
 class Finalist(NamedTuple):
@@ -66,12 +82,12 @@ def compare(a: Finalist, b: Finalist, name: str) -> Comparison:
     return Comparison(mean, mean - reach, mean + reach)
 
 
-def inseparable(study: Study, best: Finalist, other: Finalist) -> bool:
+def inseparable(study: Stored, best: Finalist, other: Finalist) -> bool:
     """Tell whether two finalists cannot be told apart in any objective."""
     return not any(compare(other, best, name).tells_apart for name in study.objective)
 
 
-def finalists(study: Study) -> list[Finalist]:
+def finalists(study: Stored) -> list[Finalist]:
     """Return the finalists that were trained with at least one seed, the best first.
 
     Ordered by the study's rule on the means over the seeds; one whose runs failed comes behind
@@ -87,7 +103,7 @@ def finalists(study: Study) -> list[Finalist]:
     return ordered
 
 
-def _trained(study: Study) -> Iterator[Finalist]:
+def _trained(study: Stored) -> Iterator[Finalist]:
     runs: dict[int, list[FrozenTrial]] = {number: [] for number in study.qualified}
     for trial in study.finals(TrialState.COMPLETE, TrialState.FAIL):
         runs.get(trial.user_attrs["finalist_of"], []).append(trial)
@@ -110,7 +126,7 @@ def _over_equal_seeds(found: list[Finalist]) -> list[Finalist]:
     ]
 
 
-def as_candidate(study: Study, finalist: Finalist) -> Candidate:
+def as_candidate(study: Stored, finalist: Finalist) -> Candidate:
     """Return a finalist with its mean objective values."""
     return Candidate(finalist.number, tuple(finalist.mean(name) for name in study.objective))
 

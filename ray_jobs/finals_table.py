@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from finals import Comparison, Finalist, compare, inseparable
+from finals import Comparison, Finalist, Stored, compare, inseparable
 from study import Study
 
 
@@ -44,7 +44,7 @@ def spread(finalist: Finalist, name: str) -> str:
     return mean if math.isnan(deviation) else f"{mean} ± {deviation:.4f}"
 
 
-def verdict(study: Study, best: Finalist, other: Finalist) -> str:
+def verdict(study: Stored, best: Finalist, other: Finalist) -> str:
     """Say whether a finalist can be told from the best one, and by which scores."""
     failed = f"{other.failed} of the runs of trial {other.number} failed; " if other.failed else ""
     if other is best:

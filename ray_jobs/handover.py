@@ -1,8 +1,7 @@
 """From finished trials to the winner in the registry, and to what the person types next."""
 
 import json
-import shlex
-import sys
+import logging
 import time
 import traceback
 from pathlib import Path
@@ -16,21 +15,25 @@ from colorization.config import ConfigError
 from colorization.data import PictureSets
 from colorization.distributed import current_ranks
 from colorization.evaluation import Evaluation
-from colorization.experiment import Experiment, read_experiment
+from colorization.experiment import Experiment
 from colorization.export import export, load_run
 from console import Ranked, StudyConsole
 from finals import finalists
 from finals_table import finals_table
 from mlflow_store import without_password
+from next_steps import next_commands
 from promotion import Scoring, promote
 from registry import find_version, register, rescore
 from storage import DEFAULT, short_path, trial_folder
 from study import Study
+from study_record import StudyRecord
 from tracking import Tracker
 from winner import candidates, pareto_front
 
 if TYPE_CHECKING:
     from study_job import Job
+
+log = logging.getLogger(__name__)
 
 
 def hand_over(
@@ -71,15 +74,40 @@ def hand_over(
             f"registering failed ({told}; all of it in {details}); "
             f"--name {job.name} --resume tries again"
         )
+    _report(job, tracker, console, sets)
     final = finalists(study)
     console.finish(
         _ranked(study, choice.winner),
         study.parameters(best),
-        _next_commands(job, best, best_file),
+        next_commands(StudyRecord.open(job.storage, job.name)),
         why=choice.why,
         finalists=finals_table(study, final) if final else None,
     )
     return version is not None
+
+
+def _report(job: "Job", tracker: Tracker, console: StudyConsole, sets: PictureSets) -> None:
+    """Write the study's report and its description in MLflow, which nothing else hangs on."""
+    # Plots, pictures and models meet here, and any may raise; what was found is safe by now.
+    try:
+        from report_page import REPORT, write_report
+        from study_description import describe_study
+
+        record, page = StudyRecord.open(job.storage, job.name), job.folder / REPORT
+        described = describe_study(record, sets.measures_generalization)
+        tracker.parent({}, {"mlflow.note.content": described})
+        size = write_report(record, page)
+        tracker.file(None, page, "")
+        console.message(f"report: {short_path(page)} ({size / 1e6:.1f} MB)")
+    except Exception as error:
+        scripts = short_path(Path(__file__).with_name("report.py"))
+        storage = "" if job.storage == DEFAULT else f" --storage {job.storage}"
+        told = without_password(f"{type(error).__name__}: {error}")
+        log.debug("no report", exc_info=error)
+        console.message(
+            f"no report was written ({told}); the study is complete without it: {scripts} "
+            f"{job.name}{storage} tries again"
+        )
 
 
 def _ranked(study: Study, winner: int) -> list[Ranked]:
@@ -98,34 +126,6 @@ def _ranked(study: Study, winner: int) -> list[Ranked]:
                 winner=candidate.number == winner,
             )
             for candidate in finished
-        ),
-    ]
-
-
-def _next_commands(job: "Job", best: int, best_file: Path) -> list[tuple[str, str]]:
-    """Say what a person is likely to want now, as commands to copy."""
-
-    def short(path: Path) -> str:
-        return shlex.quote(short_path(path))
-
-    python = short(Path(sys.executable))
-    scripts = Path(__file__).parent
-    storage = "" if job.storage == DEFAULT else f" --storage {short(job.storage)}"
-    longer = " ".join(
-        f"train.stages.{name}.epochs={10 * stage.epochs}"
-        for name, stage in read_experiment(str(best_file)).train.stages.items()
-        if stage.select and stage.epochs
-    )
-    run = short(trial_folder(job.folder, best))
-    return [
-        ("see the runs in MLflow", f"{python} {short(scripts / 'ui.py')}{storage}"),
-        (
-            "colorize pictures",
-            f"{python} -m colorization colorize {run} PICTURE_OR_FOLDER -o colorized",
-        ),
-        (
-            "train the winner longer",
-            f"{python} {short(scripts / 'train.py')} {short(best_file)} {longer}{storage}",
         ),
     ]
 

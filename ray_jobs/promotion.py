@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from champion import Champion, Move
-from code_version import code_version
 from registry import Rescored, load_registered
 
 # isort: split
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel
 
+from colorization.code_version import code_version, installed
 from colorization.paired_scores import LEAST, Interval, compare, estimate
 
 MARGIN = 0.01  # share of the champion's `against_gray` by which a challenger must be better
@@ -217,7 +217,7 @@ def _tags(decision: Decision, policy: Policy, margin: float, scoring: Scoring) -
         "data.hash": scoring.data_hash,
         "split": scoring.split,
         "pictures": str(len(decision.challenger.pictures)),
-        **code_version(),
+        **_code_tags(),
     }
     if decision.champion_version is not None:
         tags["champion.version"] = decision.champion_version
@@ -230,6 +230,15 @@ def _tags(decision: Decision, policy: Policy, margin: float, scoring: Scoring) -
         tags["difference.against_gray"] = f"{decision.difference.mean:.6g}"
         tags |= _interval_tags("difference.against_gray", decision.difference)
     return {f"promotion.{key}": value for key, value in tags.items()}
+
+
+def _code_tags() -> dict[str, str]:
+    """Say what scored the models."""
+    code = code_version()
+    tags = {"code.version": installed().get("colorization", "not installed")}
+    if code:
+        tags |= {"code.commit": code.commit, "code.changed": str(code.changed).lower()}
+    return tags
 
 
 def _interval_tags(key: str, interval: Interval) -> dict[str, str]:

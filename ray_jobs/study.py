@@ -42,8 +42,9 @@ class Study:
     `reason` and `cause` (why it was stopped or failed), `seconds` (how long it ran, and how much of
     that it trained), `memory_saving`, `recipe` (whose settings it tries), `finalist_of` and `seed`
     (the trial whose settings it trains again). Of the study: `space`, `flags` (how it was started),
-    `gray` (leave-gray's scores), `data` (hashes of the pictures), `seconds`, `qualified` (its
-    finalists), `choice`. `wanted` is how many trials there are to be, finalists' not among them.
+    `shape` (of a trial on the machines), `gray` (leave-gray's scores), `data` (hashes of the
+    pictures), `seconds`, `qualified` (its finalists), `choice`. `wanted` is how many trials there
+    are to be, finalists' not among them.
     """
 
     def __init__(self, folder: Path, name: str, space: Space, seed: int, trials: int) -> None:
@@ -295,6 +296,15 @@ class Study:
     @flags.setter
     def flags(self, flags: Mapping[str, Any]) -> None:
         self._study.set_user_attr("flags", dict(flags))
+
+    @property
+    def shape(self) -> dict[str, float]:
+        """What a trial of the last session asked of the machines, see `cluster.Shape`."""
+        return self._study.user_attrs.get("shape", {})
+
+    @shape.setter
+    def shape(self, shape: Mapping[str, float]) -> None:
+        self._study.set_user_attr("shape", dict(shape))
 
     @property
     def seconds(self) -> float:

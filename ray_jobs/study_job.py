@@ -158,7 +158,7 @@ def _run_study(
     search = job.space.search
     study = Study(job.folder, job.name, job.space, job.seed, search.trials)
     study.use_data(checked.data.hashes)
-    study.flags = job.flags
+    study.flags, study.shape = job.flags, shape._asdict()
     if job.adopted:
         count = study.adopt(job.adopted)
         there = len(job.adopted.trials)

@@ -2,7 +2,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from colorization.experiment import Experiment, read_experiment, recipes
@@ -13,7 +17,7 @@ Make = Callable[..., Experiment]
 
 def trial(number: int, params: dict[str, Any] | None = None, **attributes: Any) -> FrozenTrial:
     params = params or {}
-    kind = {
+    kind: dict[str, BaseDistribution] = {
         name: CategoricalDistribution([value])
         if isinstance(value, str)
         else FloatDistribution(value, value)

@@ -191,15 +191,31 @@ def test_the_console_tells_of_every_trial_and_ranks_them_with_leave_gray(finishe
     assert "train.learning_rate=" in ranking
 
 
-def test_each_of_the_three_next_commands_is_one_that_exists(finished):
+def test_the_study_leaves_a_report_beside_it_and_in_mlflow_with_a_description(finished, runs):
+    parent, _ = runs
+    page = folder_of(finished, 0).parent / "report.html"
+    assert page.stat().st_size < 15_000_000
+    assert f"report: {page}" in finished.tuned.output
+    artifacts = finished.place.client().list_artifacts(parent.info.run_id)
+    assert "report.html" in {artifact.path for artifact in artifacts}
+    described = parent.data.tags["mlflow.note.content"]
+    assert "The winner: trial 0" in described
+    assert 'load_model("models:/colorizer-gan/1")' in described
+
+
+def test_each_of_the_next_commands_is_one_that_exists(finished):
     commands = finished.tuned.output.split("Next:")[1].splitlines()
-    ui, colorize, longer = [shlex.split(line) for line in commands if line.startswith("    ")]
-    for command in (ui, colorize, longer):
+    ui, colorize, compare, longer = [
+        shlex.split(line) for line in commands if line.startswith("    ")
+    ]
+    for command in (ui, colorize, compare, longer):
         assert Path(command[0]).resolve() == Path(sys.executable).resolve()
     assert Path(ui[1]).name == "ui.py"
     assert ui[-2:] == ["--storage", str(finished.place.storage)]
     assert colorize[1:4] == ["-m", "colorization", "colorize"]
     assert (Path(colorize[4]) / "experiment.yaml").exists()
+    assert Path(compare[1]).name == "compare.py"
+    assert all((Path(run) / "checkpoints").exists() for run in compare[2:-2])
     assert Path(longer[1]).name == "train.py"
     assert read_experiment(longer[2], [longer[3]]).train.stages["adversarial"].epochs == 40
 
