@@ -87,7 +87,7 @@ def register(
         "gray.test": test_gray,
     }
     score_tags = {f"{p}.{k}": f"{v:.6g}" for p, part in named.items() for k, v in part.items()}
-    with _tracking(tracking_uri):
+    with tracking_store(tracking_uri):
         if run_id is None:
             place = experiment_id(client, tracking_uri, model_name)
             run_id = client.create_run(place, run_name=run.name).info.run_id
@@ -194,7 +194,7 @@ def load_registered(model_uri: str, tracking_uri: str) -> PyFuncModel:
     In this process it computes with the library's code as it is here; the code it carries is for
     processes that have none. Raises MlflowException, and what a model of an older library raises.
     """
-    with _tracking(tracking_uri):
+    with tracking_store(tracking_uri):
         return mlflow.pyfunc.load_model(model_uri)
 
 
@@ -204,7 +204,7 @@ def experiment_of(model_uri: str, tracking_uri: str) -> Experiment:
     Raises ConfigError for a model of something else, MlflowException.
     """
     place = f"{model_uri}/artifacts/checkpoint/{EXPERIMENT}"
-    with tempfile.TemporaryDirectory() as folder, _tracking(tracking_uri):
+    with tempfile.TemporaryDirectory() as folder, tracking_store(tracking_uri):
         try:
             file = download_artifacts(place, dst_path=folder)
         except (OSError, MlflowException) as error:
@@ -267,7 +267,7 @@ def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _tracking(tracking_uri: str) -> Iterator[None]:
+def tracking_store(tracking_uri: str) -> Iterator[None]:
     """Let MLflow's functions work on a store for a while; they know one per process only.
 
     What they change in the process is put back.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from colorization.config import ConfigError, dump, to_yaml
 from colorization.data import open_data
+from colorization.experiment import outline
 from colorization.score_names import PERCEPTUAL_SCORES, SAMPLE_SCORES, SCORES
 from console import settings_text
 from finals import finalists
@@ -75,7 +76,7 @@ def write_report(study: StudyRecord, out: Path, price_per_hour: float | None = N
         settings_text=settings_text,
         pictures=data.gallery,
         no_pictures=data.fault,
-        stochastic=study.family in ("cvae", "cinn"),
+        stochastic=outline(study.typical).stochastic,
         finals=_finals(study),
         settings=_settings(study, best, recipe),
         settings_recipe=f"recipe {recipe.recipe}" if recipe and recipe is not best else "",

@@ -149,13 +149,15 @@ def _registered_version(
     uri: str, label: str, tracking_uri: str, device: torch.device | str
 ) -> StoredModel:
     """Take the exported model out of a version in MLflow's registry."""
-    from registry import _tracking
+    from registry import tracking_store
 
     # isort: split
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as place:
-        with _tracking(tracking_uri):  # an address of the registry is looked up in MLflow's own
+        with tracking_store(
+            tracking_uri
+        ):  # an address of the registry is looked up in MLflow's own
             got = Path(download_artifacts(artifact_uri=uri, dst_path=place))
         weights = sorted(got.rglob(WEIGHTS))
         if len(weights) != 1:

@@ -1,7 +1,5 @@
 """A study in words, for the page of its run in MLflow."""
 
-from collections.abc import Mapping
-
 from next_steps import next_commands
 from pages import plain_value, score
 from report_page import REPORT, Column, cautions, score_columns, score_rows, sentence
@@ -11,18 +9,15 @@ _LONGEST = 7500  # characters: a tag of MLflow holds 8000
 _SHOWN = ("against_gray", "ab_mae", "ab_jsd", "psnr", "ssim", "ciede2000", "colorfulness_gap")
 
 
-def describe_study(
-    study: StudyRecord, measures_generalization: bool, glossary: Mapping[str, str] | None = None
-) -> str:
+def describe_study(study: StudyRecord, measures_generalization: bool) -> str:
     """Describe a study in Markdown: what was searched, what won and why, how to go on.
 
-    It is said where its pictures measure no generalization. `glossary` explains scores by their
-    names.
+    It is said where its pictures measure no generalization.
     """
     parts = [
         f"**{_plain(sentence(study))}**",
         *(f"> {_plain(caution)}" for caution in cautions(study, measures_generalization)),
-        _scores(study, glossary or {}),
+        _scores(study),
         f"**Report:** `{REPORT}` among this run's artifacts: ranking, pictures of the best trials "
         "side by side, plots of the search, time and cost. One file; download it to zoom.",
         _searched(study),
@@ -33,7 +28,7 @@ def describe_study(
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n\n(cut; {REPORT} has it all)"
 
 
-def _scores(study: StudyRecord, glossary: Mapping[str, str]) -> str:
+def _scores(study: StudyRecord) -> str:
     columns: list[Column] = score_columns(study)
     names = {*_SHOWN, *study.objective}
     rows = [row for row in score_rows(columns) if row["name"] in names]
@@ -44,9 +39,8 @@ def _scores(study: StudyRecord, glossary: Mapping[str, str]) -> str:
         "|---|" + "---:|" * len(columns),
     ]
     for row in rows:
-        means = f" ({glossary[row['name']]})" if row["name"] in glossary else ""
         cells = " | ".join(score(cell["value"]) for cell in row["cells"])
-        lines.append(f"| `{row['name']}`, {row['better']} is better{means} | {cells} |")
+        lines.append(f"| `{row['name']}`, {row['better']} is better | {cells} |")
     return "\n".join(lines)
 
 
