@@ -155,9 +155,7 @@ def _registered_version(
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as place:
-        with tracking_store(
-            tracking_uri
-        ):  # an address of the registry is looked up in MLflow's own
+        with tracking_store(tracking_uri):  # MLflow looks an address of the registry up in its own
             got = Path(download_artifacts(artifact_uri=uri, dst_path=place))
         weights = sorted(got.rglob(WEIGHTS))
         if len(weights) != 1:

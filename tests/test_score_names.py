@@ -40,13 +40,11 @@ def test_a_score_of_samples_is_better_the_same_way_as_that_of_one() -> None:
 
 MODELS = {
     "gan": ((), "adversarial"),
-    "cvae": (("model={name: cvae, network: {name: naive, width: 2}}", "data.size=64"), "vae"),
-    "cinn": (("model={name: cinn, condition: {pretrained: false}}",), "nll"),
-    "unet": (("model={name: unet, width: 2}",), "l1"),
+    "cvae": (("model={name: cvae, network: {name: naive, width: 4}}", "data.size=64"), "vae"),
 }
 
 
-@pytest.mark.parametrize("model", ["gan", "cvae"])
+@pytest.mark.parametrize("model", list(MODELS))
 def test_every_number_of_an_epoch_has_a_meaning(
     model: str, tiny: Callable[..., Experiment], tmp_path: Path
 ) -> None:

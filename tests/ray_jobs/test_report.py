@@ -158,7 +158,7 @@ def test_finalists_stand_with_mean_deviation_and_what_tells_them_apart(tmp_path)
     write_report(StudyRecord.open(tmp_path, "planted"), tmp_path / "report.html")
     found = Parts((tmp_path / "report.html").read_text())
     assert "1 winner 3 0.6200 ± 0.0100 0.6000 ± 0.0000" in found.words("finalists")
-    assert "ab_mae +0.2000 (+0.2000 to +0.2000)" in found.words("finalists")
+    assert "ab_mae +0.2000 (95%: +0.2000 to +0.2000)" in found.words("finalists")
     ranking = found.words("ranking")
     assert " 9 " not in ranking.split("settings")[0]  # finalists' runs are none of the search
 

@@ -8,9 +8,7 @@ from study_record import StudyRecord
 
 
 def described(storage: Path) -> str:
-    return describe_study(
-        StudyRecord.open(storage, "planted"), True, {"ab_mae": "mean error of color, ab/110"}
-    )
+    return describe_study(StudyRecord.open(storage, "planted"), True)
 
 
 def test_it_says_the_winner_its_scores_how_to_load_it_and_what_to_type(tmp_path):
@@ -20,7 +18,7 @@ def test_it_says_the_winner_its_scores_how_to_load_it_and_what_to_type(tmp_path)
     choose(study, 1, version="3", test={"ab_mae": 0.09}, test_gray={"ab_mae": 0.14})
     text = described(tmp_path)
     assert text.startswith("**The winner: trial 1 is the best in ab\\_mae and ab\\_jsd at once.")
-    assert "| `ab_mae`, less is better (mean error of color, ab/110) | 0.0625 | 0.1300 |" in text
+    assert "| `ab_mae`, less is better | 0.0625 | 0.1300 |" in text
     assert "`report.html`" in text
     assert 'load_model("models:/colorizer-gan/3")' in text
     assert "| `model.lambda_l1` |" in text
