@@ -1,7 +1,7 @@
 """Which trial wins: chosen by a stated rule, among those that beat leaving pictures gray."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from optuna.trial import TrialState
@@ -10,6 +10,8 @@ from winner_rule import BestWithin, parse_rule
 
 if TYPE_CHECKING:
     from study import Study
+
+_ALIKE = 1e-9  # of distances in units of a front's range
 
 
 class Candidate(NamedTuple):
@@ -55,11 +57,28 @@ def pareto_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> 
     return [c for c in candidates if not any(dominates(other, c) for other in candidates)]
 
 
-def knee(front: Sequence[Candidate], directions: Sequence[str]) -> Candidate:
+def knee(
+    front: Sequence[Candidate],
+    directions: Sequence[str],
+    gray: Sequence[float | None] = (),
+) -> Candidate:
     """Return the member of a front nearest to the ideal point, scaled by the front's range.
 
-    The ideal point has the front's best value of every objective. Of equals the earlier trial wins.
+    The ideal point has the front's best value of every objective. Of those as near, which two
+    members of a front always are, the one wins that scores best as shares of leave-gray's `gray`
+    (None: leave-gray has no such score), then the earlier trial.
     """
+    nearest = _nearest(front, directions)
+    signs = [1 if direction == "min" else -1 for direction in directions]
+
+    def shares(candidate: Candidate) -> float:
+        rows = zip(signs, candidate.values, gray, strict=True)
+        return sum(sign * value / abs(base) for sign, value, base in rows if base)
+
+    return min(nearest, key=lambda c: (shares(c) if gray else 0.0, c.number))
+
+
+def _nearest(front: Sequence[Candidate], directions: Sequence[str]) -> list[Candidate]:
     ideal, spans = [], []
     for column, direction in zip(
         zip(*(c.values for c in front), strict=True), directions, strict=True
@@ -71,7 +90,8 @@ def knee(front: Sequence[Candidate], directions: Sequence[str]) -> Candidate:
         parts = zip(candidate.values, ideal, spans, strict=True)
         return math.hypot(*((value - best) / span for value, best, span in parts))
 
-    return min(front, key=lambda c: (distance(c), c.number))
+    least = min(map(distance, front))
+    return [candidate for candidate in front if distance(candidate) <= least + _ALIKE]
 
 
 def choose(
@@ -98,7 +118,7 @@ def choose(
     pool = better or list(candidates)
     within = parse_rule(rule)
     if within is None:
-        choice = _by_knee(pool, objective)
+        choice = _by_knee(pool, objective, gray)
     else:
         choice = _by_best_within(pool, objective, within)
     choice = choice._replace(why=f"{choice.why}{basis}")
@@ -126,9 +146,12 @@ def ranking(
     return ordered
 
 
-def _by_knee(pool: Sequence[Candidate], objective: Mapping[str, str]) -> Choice:
-    front = pareto_front(pool, list(objective.values()))
-    best = knee(front, list(objective.values()))
+def _by_knee(
+    pool: Sequence[Candidate], objective: Mapping[str, str], gray: Mapping[str, float]
+) -> Choice:
+    directions = list(objective.values())
+    front = pareto_front(pool, directions)
+    best = knee(front, directions, [gray.get(name) for name in objective])
     if len(objective) == 1:
         (name,) = objective
         return Choice(best, f"trial {best.number} has the best {name}, {best.values[0]:.4g}")
@@ -139,13 +162,23 @@ def _by_knee(pool: Sequence[Candidate], objective: Mapping[str, str]) -> Choice:
         f"{name} ({_best_of(front, index, direction):.4g})"
         for index, (name, direction) in enumerate(objective.items())
     ]
-    others = ", ".join(str(c.number) for c in sorted(front) if c != best)
-    return Choice(
-        best,
+    others = _numbers(c for c in front if c != best)
+    why = (
         f"trial {best.number} is the knee of the Pareto front: of its {len(front)} trials, which "
         f"are better in one score each (the others: {others}), it lies nearest to the best "
-        f"{' and '.join(ideal)} at once, scaled by the front's range",
+        f"{' and '.join(ideal)} at once, scaled by the front's range"
     )
+    alike = [c for c in _nearest(front, directions) if c != best]
+    if alike:
+        why += (
+            f"; as near lies {_numbers(alike)}, and the decision fell by the scores as shares of "
+            "leave-gray's"
+        )
+    return Choice(best, why)
+
+
+def _numbers(candidates: Iterable[Candidate]) -> str:
+    return ", ".join(str(candidate.number) for candidate in sorted(candidates))
 
 
 def _by_best_within(

@@ -113,3 +113,19 @@ def test_a_ranking_is_who_would_win_without_those_before():
     assert order[0] == 1
     assert order[-1] == 3
     assert sorted(order) == [0, 1, 2, 3]
+
+
+def test_of_two_trials_which_are_always_as_near_the_better_one_beside_gray_wins():
+    gray = {"ab_mae": 0.09, "ab_jsd": 0.50}
+    precise, colorful = Candidate(0, (0.082, 0.34)), Candidate(2, (0.085, 0.31))
+    choice = choose([precise, colorful], BOTH, gray)
+    assert choice.winner == colorful  # 0.94 + 0.62 against 0.91 + 0.68
+    assert "as near lies 0, and the decision fell by the scores as shares of leave-gray's" in (
+        choice.why
+    )
+
+
+def test_where_leave_gray_has_no_score_equals_are_decided_by_the_others():
+    twins = [Candidate(3, (0.30, 20.0)), Candidate(5, (0.31, 25.0))]
+    objective = {"fid": "min", "psnr": "max"}
+    assert choose(twins, objective, {"psnr": 15.0}).winner.number == 5
