@@ -36,7 +36,7 @@ def chosen(study: Study) -> Chosen | None:
     sound = [finalist for finalist in final if finalist.failed == final[0].failed]
     means = [as_candidate(study, finalist) for finalist in sound]
     seeds = len(final[0].scores)
-    basis = f", by means over {seeds} seeds" if seeds > 1 else ", by one fresh seed"
+    basis = f", by means over {seeds} seeds," if seeds > 1 else ", by one fresh seed,"
     why = choose(means, study.objective, study.gray, rule, basis).why
     order = [finalist.number for finalist in final]
     return Chosen(rule, final[0].number, final[0].best_run, why + _ties(study, final), order)

@@ -121,7 +121,8 @@ def choose(
         choice = _by_knee(pool, objective, gray)
     else:
         choice = _by_best_within(pool, objective, within)
-    choice = choice._replace(why=f"{choice.why}{basis}")
+    named = f"trial {choice.winner.number}"
+    choice = choice._replace(why=choice.why.replace(named, f"{named}{basis}", 1))
     if not better and gray:
         why = f"{choice.why}; but no trial beats leaving pictures gray in every objective"
         return choice._replace(why=why)

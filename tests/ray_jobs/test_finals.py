@@ -161,7 +161,7 @@ def test_the_winner_is_chosen_on_the_means_over_seeds_and_its_best_run_registere
     assert choice.winner == 1
     assert choice.ranking == [1, 2]
     assert searched.trial(choice.run).user_attrs["seed"] == 8
-    assert choice.why == "trial 1 is the best in ab_mae and ab_jsd at once, by means over 3 seeds"
+    assert choice.why == "trial 1, by means over 3 seeds, is the best in ab_mae and ab_jsd at once"
 
 
 def test_without_finalists_the_search_itself_decides(searched: Study):
