@@ -51,7 +51,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from comparison import compare_models
-    from comparison_page import comparison_table, write_comparison
+    from comparison_page import comparison_tables, write_comparison
     from mlflow_store import check_uri, default_tracking_uri
     from storage import short_path, storage_folder
 
@@ -66,7 +66,8 @@ def _compare(options: argparse.Namespace) -> int:
         tracking_uri=uri,
         say=lambda text: console.print(text, markup=False, soft_wrap=True),
     )
-    console.print(comparison_table(found))
+    for table in comparison_tables(found, console.width):
+        console.print(table)
     console.print(found.timing, markup=False)
     for path, size in write_comparison(found, options.out):
         console.print(f"{short_path(path)}: {size / 1e6:.2g} MB", markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,27 +13,41 @@ from rich.text import Text
 
 from colorization.pictures import replace_file
 from colorization.score_names import PERCEPTUAL_SCORES, SCORES
-from comparison import Comparison
+from comparison import Compared, Comparison
 from pages import score, write_page
 
 _KNOWN = SCORES | PERCEPTUAL_SCORES
 
 
-def comparison_table(found: Comparison) -> Table:
-    """Return all scores, a column for each model and leave-gray; the best of a row is bold."""
+_NAME_WIDTH, _CELL_WIDTH = 24, 12  # columns of the console
+
+
+def comparison_tables(found: Comparison, width: int) -> Iterator[Table]:
+    """Yield all scores, a column for each model and leave-gray; the best of a row is bold.
+
+    As many models in a table as a console of `width` columns shows whole, leave-gray in each.
+    """
+    gray, *models = found.models
+    most = max(1, (width - _NAME_WIDTH) // _CELL_WIDTH - 1)
+    for start in range(0, max(1, len(models)), most):
+        yield _table(found, [gray, *models[start : start + most]])
+
+
+def _table(found: Comparison, models: Sequence[Compared]) -> Table:
     title = f"{found.pictures} {found.split} pictures of {found.side} pixels"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", no_wrap=True)
-    for model in found.models:
-        table.add_column(Text(model.label.replace("/", "/ ")), justify="right", overflow="fold")
+    for model in models:
+        label = Text(model.label.replace("/", "/ "))
+        table.add_column(label, justify="right", overflow="fold", min_width=len("00.0000"))
     for name in _names(found):
         best = _best(found, name)
         cells = [
             Text(score(value), style="bold" if value is not None and value == best else "")
-            for value in (model.scores.get(name) for model in found.models)
+            for value in (model.scores.get(name) for model in models)
         ]
         table.add_row(name, *cells)
-    times = (model.milliseconds for model in found.models)
+    times = (model.milliseconds for model in models)
     table.add_row("ms a picture", *("" if took is None else f"{took:.1f}" for took in times))
     return table
 
