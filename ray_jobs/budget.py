@@ -64,13 +64,14 @@ class Spending:
         running = sum(map(self.trial_seconds, self._running))
         return (self._trials_before + running) * self._gpus / 3600
 
-    def spent(self) -> str | None:
-        """Say which limit is reached; None while there is something left."""
+    def spent(self, share: float = 1.0) -> str | None:
+        """Say which limit, or which `share` of one, is reached; None while something is left."""
         limit = self.budget
-        if limit.seconds is not None and self.seconds >= limit.seconds:
-            return f"the time budget of {duration(limit.seconds)} is spent"
-        if limit.gpu_hours is not None and self.gpu_hours >= limit.gpu_hours:
-            return f"the budget of {limit.gpu_hours:g} GPU-hours is spent"
+        part = "" if share == 1 else f"the search's share of {share:.0%} of "
+        if limit.seconds is not None and self.seconds >= share * limit.seconds:
+            return f"{part}the time budget of {duration(limit.seconds)} is spent"
+        if limit.gpu_hours is not None and self.gpu_hours >= share * limit.gpu_hours:
+            return f"{part}the budget of {limit.gpu_hours:g} GPU-hours is spent"
         return None
 
     def forecast(self, seconds_a_trial: float, trials_left: int, at_once: int) -> str:

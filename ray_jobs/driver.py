@@ -101,8 +101,9 @@ class StudyStopper(_NeverRestored, tune.Stopper):
     `fault` says what no trial can go on without.
     """
 
-    def __init__(self, spending: Spending) -> None:
-        self._spending = spending
+    def __init__(self, spending: Spending, share: float) -> None:
+        """Stop when so large a share of the budget is spent."""
+        self._spending, self._share = spending, share
         self.fault: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -111,7 +112,11 @@ class StudyStopper(_NeverRestored, tune.Stopper):
 
     def stop_all(self) -> bool:
         """Tell whether no trial is to be trained any more."""
-        return bool(self.fault or self._spending.spent())
+        return bool(self.fault or self.spent())
+
+    def spent(self) -> str | None:
+        """Say which limit is reached; None while there is something left."""
+        return self._spending.spent(self._share)
 
 
 class StudyCallback(_NeverRestored, tune.Callback):
@@ -248,7 +253,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
 
     def close(self) -> None:
         """Close what still runs, Tune having ended: the budget is spent, or it was interrupted."""
-        spent = None if self._stopper.fault else self._spending.spent()
+        spent = None if self._stopper.fault else self._stopper.spent()
         for number in list(self._running):
             if spent:
                 epochs = self._study.epochs_trained(number)

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial
 from cluster import at_once, connect, this_machine, trial_shape
 from console import StudyConsole
 from drawing import adopted, draw
-from past_study import PastStudy, is_final, is_own
+from past_study import PastStudy, is_adopted, is_final, is_own
 from samplers import most_trials
 from study_checks import check_gpu_hours, check_study
 from study_job import Job, shut_down
@@ -25,8 +25,9 @@ def dry_run(job: Job, console: StudyConsole) -> int:
         console.message(f"{name}: {distribution}")
     known = _known(job)
     own = [(number, trial) for number, trial in enumerate(known) if is_own(trial)]
+    here = [(number, trial) for number, trial in enumerate(known) if not is_adopted(trial)]
     searched = [trial for trial in known if not is_final(trial)]
-    for number, trial in own:
+    for number, trial in here:
         if not trial.state.is_finished():
             epochs = trial.user_attrs.get("epochs", 0)
             console.message(f"trial {number}: goes on after {epochs} epochs")
@@ -40,6 +41,11 @@ def dry_run(job: Job, console: StudyConsole) -> int:
         name = drawn.experiment.hash if drawn.experiment else "cannot be"
         values = ", ".join(f"{key}={_short(value)}" for key, value in drawn.trial.params.items())
         console.message(f"trial {len(known) + later} ({name}): {drawn.fault or values}")
+    if job.finalists:
+        console.message(
+            f"then the best {job.finalists}, and the best recipe, are trained again with "
+            f"{job.seeds} seeds each, as far as they were not yet"
+        )
     console.message(f"data: {checked.sets.description}")
     left = trials - sum(trial.state.is_finished() for _, trial in own)
     console.message(f"a trial: {shape}; {min(concurrent, left)} of {left} run at once")

@@ -1,7 +1,7 @@
 """Finalists: the best trials of a search trained again with several seeds, and what that tells."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from study import ENDED, Study
 from winner import Candidate, candidates, ranking
 
 CONFIDENCE = 0.95
+_SETTLED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
 class Stored(Protocol):
@@ -42,6 +43,13 @@ class Finalist(NamedTuple):
     def mean(self, name: str) -> float:
         """Return a score's mean over the seeds."""
         return fmean(scores.get(name, math.nan) for scores in self.scores.values())
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The means of all scores that every run has."""
+        names = set.intersection(*(set(scores) for scores in self.scores.values()))
+        first = next(iter(self.scores.values()))
+        return {name: self.mean(name) for name in first if name in names}
 
     def deviation(self, name: str) -> float:
         """Return a score's standard deviation over the seeds (n - 1); NaN for a single one."""
@@ -91,7 +99,8 @@ def finalists(study: Stored) -> list[Finalist]:
     """Return the finalists that were trained with at least one seed, the best first.
 
     Ordered by the study's rule on the means over the seeds; one whose runs failed comes behind
-    those with fewer failures, for its mean is that of the luckier seeds.
+    those with fewer failures, for its mean is that of the luckier seeds. None where the sound ones
+    share no seed, so that their means would not compare.
     """
     found = _over_equal_seeds(list(_trained(study)))
     ordered: list[Finalist] = []
@@ -118,9 +127,11 @@ def _over_equal_seeds(found: list[Finalist]) -> list[Finalist]:
     """Compare the sound ones over the seeds that all of them have: a budget may end in between."""
     sound = [set(finalist.scores) for finalist in found if not finalist.failed]
     common = set.intersection(*sound) if sound else set()
+    if sound and not common:
+        return []
     return [
         f._replace(scores={seed: f.scores[seed] for seed in sorted(common)})
-        if common <= f.scores.keys() and common
+        if common and common <= f.scores.keys()
         else f
         for f in found
     ]
@@ -140,21 +151,25 @@ def qualified(study: Study, count: int) -> list[int]:
     rule = study.space.search.winner
     best = ranking(candidates(study), study.objective, study.gray, rule)
     numbers = [candidate.number for candidate in best[:count]]
-    recipe = best_recipe(study)
+    recipe = best_recipe(study, study.trials(*ENDED))
     return numbers if recipe is None or recipe in numbers else [*numbers, recipe]
 
 
-def best_recipe(study: Study) -> int | None:
-    """Return the best of the trials that tried a recipe's settings; None where there is none.
+def best_recipe(study: Stored, trials: Iterable[FrozenTrial]) -> int | None:
+    """Return the best of those of a search's trials that tried a recipe's settings, if any did.
 
     One that was trained to its end before one that was stopped.
     """
-    rule = study.space.search.winner
-    tried = {t.number for t in study.trials(*ENDED) if "recipe" in t.user_attrs}
-    complete = [c for c in candidates(study) if c.number in tried]
+    tried = [trial for trial in trials if "recipe" in trial.user_attrs]
+    complete = [
+        Candidate(trial.number, tuple(trial.values))
+        for trial in tried
+        if trial.state == TrialState.COMPLETE
+    ]
     if complete:
+        rule = study.space.search.winner
         return ranking(complete, study.objective, study.gray, rule)[0].number
-    scored = {number: study.selected_scores(number) for number in sorted(tried)}
+    scored = {trial.number: study.selected_scores(trial.number) for trial in tried}
     values = {number: scores["against_gray"] for number, scores in scored.items() if scores}
     return min(values, key=values.__getitem__, default=None)
 
@@ -182,13 +197,17 @@ class FinalRound:
         ]
 
     def _missing(self) -> Iterator[tuple[int, int]]:
-        there = {(t.user_attrs["finalist_of"], t.user_attrs["seed"]) for t in self._of_plan()}
+        # One that a budget cut off is trained anew where there is more to spend now.
+        states = (TrialState.RUNNING, *_SETTLED)
+        there = {
+            (t.user_attrs["finalist_of"], t.user_attrs["seed"]) for t in self._of_plan(*states)
+        }
         return (pair for pair in self._plan if pair not in there)
 
     @property
     def ended(self) -> list[FrozenTrial]:
         """The runs that have ended."""
-        return self._of_plan(*ENDED)
+        return self._of_plan(*_SETTLED)
 
     @property
     def remaining(self) -> int:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shlex
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from chosen import chosen
+from chosen import Chosen, chosen
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data import PictureSets
@@ -56,12 +58,16 @@ def hand_over(
         run = trial_folder(job.folder, best)
         export(run, run / "model")
     best_file = job.folder / "best.yaml"
-    best_file.write_text(_best_yaml(job, best, experiment), encoding="utf-8")
+    best_file.write_text(_best_yaml(job, choice, experiment), encoding="utf-8")
     tracker.file(None, best_file, "")
-    study.choice = choice.record()
+    before = study.choice
+    if before.get("run") != best:
+        study.choice = choice.record()
     version = None
     try:
-        version, test, test_gray = _register(job, study, tracker, console, best, experiment, sets)
+        tested = _tested(study, best) or _test(job, best, experiment, sets)
+        version = _register(job, study, tracker, console, best, experiment, sets, tested)
+        test, test_gray = tested
         study.choice = choice.record(version=version, test=test, test_gray=test_gray)
     # Clients and servers of registries raise what they like. Nothing is lost: the winner lies on
     # disk, and the same command tries again.
@@ -74,20 +80,26 @@ def hand_over(
             f"registering failed ({told}; all of it in {details}); "
             f"--name {job.name} --resume tries again"
         )
-    _report(job, tracker, console, sets)
+    record = _report(job, tracker, console, sets)
     final = finalists(study)
     console.finish(
         _ranked(study, choice.winner),
         study.parameters(best),
-        next_commands(StudyRecord.open(job.storage, job.name)),
+        next_commands(record) if record else [],
         why=choice.why,
         finalists=finals_table(study, final) if final else None,
     )
     return version is not None
 
 
-def _report(job: "Job", tracker: Tracker, console: StudyConsole, sets: PictureSets) -> None:
-    """Write the study's report and its description in MLflow, which nothing else hangs on."""
+def _report(
+    job: "Job", tracker: Tracker, console: StudyConsole, sets: PictureSets
+) -> StudyRecord | None:
+    """Write the study's report and its description in MLflow, which nothing else hangs on.
+
+    Returns the study as it was read, None where that failed.
+    """
+    record = None
     # Plots, pictures and models meet here, and any may raise; what was found is safe by now.
     try:
         from report_page import REPORT, write_report
@@ -100,14 +112,16 @@ def _report(job: "Job", tracker: Tracker, console: StudyConsole, sets: PictureSe
         tracker.file(None, page, "")
         console.message(f"report: {short_path(page)} ({size / 1e6:.1f} MB)")
     except Exception as error:
-        scripts = short_path(Path(__file__).with_name("report.py"))
-        storage = "" if job.storage == DEFAULT else f" --storage {job.storage}"
+        script = Path(__file__).with_name("report.py")
+        words = [short_path(Path(sys.executable)), short_path(script), job.name]
+        words += ["--storage", str(job.storage)] if job.storage != DEFAULT else []
         told = without_password(f"{type(error).__name__}: {error}")
         log.debug("no report", exc_info=error)
         console.message(
-            f"no report was written ({told}); the study is complete without it: {scripts} "
-            f"{job.name}{storage} tries again"
+            f"no report was written ({told}); the study is complete without it, and this tries "
+            f"again: {shlex.join(words)}"
         )
+    return record
 
 
 def _ranked(study: Study, winner: int) -> list[Ranked]:
@@ -130,10 +144,30 @@ def _ranked(study: Study, winner: int) -> list[Ranked]:
     ]
 
 
-def _best_yaml(job: "Job", number: int, experiment: Experiment) -> str:
+def _best_yaml(job: "Job", choice: Chosen, experiment: Experiment) -> str:
     """Write the winner's experiment so that train.py takes it as it is."""
-    head = f"# The winner of study {job.name}: trial {number}.\n"
+    run = f" (its run {choice.run})" if choice.run != choice.winner else ""
+    head = f"# The winner of study {job.name}: trial {choice.winner}{run}.\n"
     return head + config.to_yaml({"experiment": config.dump(experiment)})
+
+
+def _tested(study: Study, number: int) -> tuple[dict[str, float], dict[str, float]] | None:
+    """Return the test scores of a run, and leave-gray's, where they were measured before."""
+    known = study.choice
+    if known.get("run") != number or not known.get("test"):
+        return None
+    return known["test"], known["test_gray"]
+
+
+def _test(
+    job: "Job", number: int, experiment: Experiment, sets: PictureSets
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Score a run on the test pictures, which no trial has read; return leave-gray's, too."""
+    ranks = current_ranks()
+    model, _ = load_run(trial_folder(job.folder, number), ranks.device)
+    test = Evaluation(experiment, sets.test, ranks, perceptual=True)
+    gray = test.leave_gray()
+    return test.scores(model, gray), gray
 
 
 def _register(
@@ -144,19 +178,13 @@ def _register(
     number: int,
     experiment: Experiment,
     sets: PictureSets,
-) -> tuple[str, dict[str, float], dict[str, float]]:
-    """Register a trial's model with its test scores, which no trial has read.
-
-    Returns the version, its scores on the test pictures and leave-gray's.
-    """
+    tested: tuple[dict[str, float], dict[str, float]],
+) -> str:
+    """Register a trial's model with its test scores and leave-gray's; return the version."""
     folder = trial_folder(job.folder, number)
     scores = study.selected_scores(number)
     assert scores is not None  # a complete trial has scored epochs
-    ranks = current_ranks()
-    model, _ = load_run(folder, ranks.device)
-    test = Evaluation(experiment, sets.test, ranks, perceptual=True)
-    test_gray = test.leave_gray()
-    test_scores = test.scores(model, test_gray)
+    test_scores, test_gray = tested
     name = f"colorizer-{job.family}"
     tags = {
         "study": job.name,
@@ -194,7 +222,7 @@ def _register(
     alias = "is the champion" if decision.promoted else "is not the champion"
     console.message(f"{name} version {version} {alias}: on the test pictures, {decision.reason}")
     tracker.parent_metrics({f"test/{key}": value for key, value in test_scores.items()})
-    return version, test_scores, test_gray
+    return version
 
 
 def _run_id(tracker: Tracker, number: int, patience: float = 60.0) -> str:

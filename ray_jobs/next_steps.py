@@ -32,7 +32,8 @@ def next_commands(study: StudyRecord) -> list[tuple[str, str]]:
         others = [
             trial
             for trial in study.ranked
-            if trial.number != best.number and trial.state in ("finished", "stopped early")
+            if trial.number not in (best.number, best.finalist_of)
+            and trial.state in ("finished", "stopped early")
         ][:2]
         runs = " ".join([run, *(_short(study.run_of(trial)) for trial in others)])
         if others:

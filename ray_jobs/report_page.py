@@ -107,17 +107,31 @@ def score_columns(study: StudyRecord) -> list[Column]:
     if best is None or registered is None:
         return []
     name = f"trial {best.number}"
-    if registered.number != best.number:
-        name += f" (run {registered.number})"
     gray = {**study.gray, "against_gray": 1.0}
-    columns = [Column(f"{name}, validation", registered.scores), Column("leave-gray", gray)]
+    over, winner_scores = compared_scores(study, best)
+    columns = [Column(f"{name}{over}, validation", winner_scores), Column("leave-gray", gray)]
     if recipe and recipe.number != best.number:
-        columns.append(Column(f"recipe {recipe.recipe} (trial {recipe.number})", recipe.scores))
+        over, scores = compared_scores(study, recipe)
+        columns.append(Column(f"recipe {recipe.recipe} (trial {recipe.number}){over}", scores))
+    if registered.number != best.number:
+        name += f" (its run {registered.number})"
     if test := study.choice.get("test"):
         columns.append(Column(f"{name}, test", test))
         test_gray = {**study.choice.get("test_gray", {}), "against_gray": 1.0}
         columns.append(Column("leave-gray, test", test_gray))
     return columns
+
+
+def compared_scores(study: StudyRecord, trial: TrialRecord) -> tuple[str, Mapping[str, float]]:
+    """Return the scores that a trial is compared by, and what they are, as a suffix for its name.
+
+    The means over its seeds where it is a finalist: the best of several runs of one beside a single
+    run of another would flatter it.
+    """
+    for finalist in study.finalists:
+        if finalist.number == trial.number:
+            return f", mean of {len(finalist.scores)} seeds", finalist.means
+    return "", trial.scores
 
 
 def sentence(study: StudyRecord) -> str:
@@ -152,8 +166,9 @@ def cautions(study: StudyRecord, measures_generalization: bool) -> list[str]:
             "These pictures measure no generalization: training and scoring pictures come from "
             "the same scenes. The scores show that the machinery works, no more."
         )
+    winner_scores = compared_scores(study, best)[1]
     for where, scores, gray in (
-        ("validation", registered.scores, study.gray),
+        ("validation", winner_scores, study.gray),
         ("test", study.choice.get("test", {}), study.choice.get("test_gray", {})),
     ):
         worse = [
@@ -170,7 +185,7 @@ def cautions(study: StudyRecord, measures_generalization: bool) -> list[str]:
         worse = [
             name
             for name, direction in study.objective.items()
-            if not _is_better(registered.scores, recipe.scores, name, direction)
+            if not _is_better(winner_scores, compared_scores(study, recipe)[1], name, direction)
         ]
         if worse:
             found.append(
@@ -250,7 +265,13 @@ def _best_of(
 
 def _ranking_note(study: StudyRecord) -> str:
     if study.choice.get("ranking"):
-        return f"In the order of the rule “{study.choice.get('rule', 'knee')}”."
+        rule = f"the rule “{study.choice.get('rule', 'knee')}”"
+        if study.finalists:
+            return (
+                f"Finalists first, in the order of {rule} on the means over their seeds; the "
+                "others by against_gray. The scores here are those of the search."
+            )
+        return f"In the order of {rule}, of the trials that were trained to their end."
     return "By against_gray, the best first."
 
 
@@ -284,9 +305,11 @@ def _channels(
     """Return the rows of the published tables: R2 and errors of either channel."""
     if best is None or study.registered is None:
         return []
-    models = [(f"trial {best.number}", study.registered.scores), ("leave-gray", study.gray)]
+    over, scores = compared_scores(study, best)
+    models = [(f"trial {best.number}{over}", scores), ("leave-gray", study.gray)]
     if recipe and recipe.number != best.number:
-        models.append((f"recipe {recipe.recipe}", recipe.scores))
+        over, scores = compared_scores(study, recipe)
+        models.append((f"recipe {recipe.recipe}{over}", scores))
     return [
         {
             "model": model,

@@ -11,6 +11,7 @@ from typing import Any, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from colorization.experiment import Experiment
+from finals import Finalist, best_recipe, finalists
 from past_study import PastStudy, best_scores, is_adopted, is_final, scores_of
 from search_config import SearchConfig
 from space import Space
@@ -244,9 +245,14 @@ class StudyRecord:
 
     @property
     def best_recipe(self) -> TrialRecord | None:
-        """The trial with a recipe's settings that compares best with leave-gray."""
-        recipes = [trial for trial in self.trials if trial.recipe and trial.scores]
-        return min(recipes, key=self.compared, default=None)
+        """The best of the trials with a recipe's settings, the one that takes part in finals."""
+        number = best_recipe(self, (trial.trial for trial in self.trials if trial.scores))
+        return next((trial for trial in self.trials if trial.number == number), None)
+
+    @cached_property
+    def finalists(self) -> list[Finalist]:
+        """The finalists, the best first; none where none were trained."""
+        return finalists(self)
 
     def compared(self, trial: TrialRecord) -> float:
         """Return how a trial compares with leave-gray, infinity where it has no score."""

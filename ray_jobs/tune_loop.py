@@ -51,11 +51,18 @@ def train_trials(
         recorder.catch_up(number, rules)
     if study.remaining == 0:
         console.message("all trials of this study have ended; choosing among them")
-    if not loop.train(study, rules):
+    share = _share_of_search(job, study)
+    if not loop.train(study, rules, share):
         return False
-    loop.stop_unfinished(study.trials(TrialState.RUNNING))
+    why = loop.spent(share) or f"the study ends with {study.wanted} trials"
+    loop.stop_unfinished(study.trials(TrialState.RUNNING), why)
     _say_what_was_seen(study, rules, console)
-    return not job.finalists or loop.train_finalists()
+    if job.finalists:
+        return loop.train_finalists()
+    if study.qualified:
+        study.qualified = []  # those of an earlier session decide no more
+    loop.stop_unfinished(study.finals(TrialState.RUNNING), "the study goes on without finalists")
+    return True
 
 
 class _Loop:
@@ -76,16 +83,22 @@ class _Loop:
         self._shape, self._concurrent = shape, concurrent
         self._spending = _spending(job, study, shape)
 
-    def train(self, trials: Round, rules: StoppingRules) -> bool:
-        """Train what is left of a round; tell whether it came to its end, or the budget did."""
-        if trials.remaining and not self._spending.spent():
-            self._tune(trials, rules)
-        spent = self._spending.spent()
-        if trials.remaining and not spent:
-            return False
-        if spent:
+    def spent(self, share: float = 1.0) -> str | None:
+        """Say which limit of the budget, or share of one, is reached."""
+        return self._spending.spent(share)
+
+    def train(self, trials: Round, rules: StoppingRules, share: float = 1.0) -> bool:
+        """Train what is left of a round; tell whether it came to its end, or the budget did.
+
+        It may take the budget up to a `share` of it.
+        """
+        if trials.remaining and not self.spent(share):
+            self._tune(trials, rules, share)
+        if not trials.remaining:
+            return True
+        if spent := self.spent(share):
             self._console.message(f"{spent}; choosing among the trials that ended")
-        return True
+        return spent is not None
 
     def train_finalists(self) -> bool:
         """Train the best trials again with several seeds; tell as `train` does."""
@@ -95,7 +108,7 @@ class _Loop:
         rules = NoRules()
         for number in final.left:
             self._recorder.catch_up(number, rules)
-        if final.remaining and (spent := self._spending.spent()):
+        if final.remaining and (spent := self.spent()):
             self._console.message(f"{spent}: {final.remaining} runs of finalists are left out")
         elif final.remaining:
             self._console.more_trials(final.remaining)
@@ -105,20 +118,20 @@ class _Loop:
             )
             if not self.train(final, rules):
                 return False
-        self.stop_unfinished(study.finals(TrialState.RUNNING))
+        why = self.spent() or "it is no run of a finalist any more"
+        self.stop_unfinished(study.finals(TrialState.RUNNING), why)
         return True
 
-    def stop_unfinished(self, trials: Sequence[FrozenTrial]) -> None:
+    def stop_unfinished(self, trials: Sequence[FrozenTrial], why: str) -> None:
         """Close the trials that the study ends without."""
         for trial in trials:
             epochs = self._study.epochs_trained(trial.number)
-            why = self._spending.spent() or f"the study ends with {self._study.wanted} trials"
             self._study.prune(trial.number, f"stopped after {epochs} epochs: {why}")
             self._recorder.ended(trial.number)
 
-    def _tune(self, trials: Round, rules: StoppingRules) -> None:
+    def _tune(self, trials: Round, rules: StoppingRules, share: float) -> None:
         job, study, console, shape = self._job, self._study, self._console, self._shape
-        stopper = StudyStopper(self._spending)
+        stopper = StudyStopper(self._spending, share)
         watchdog = Watchdog(console.message, shape)
         keeper = Keeper(study, job.folder, self._tracker, job.keep_bytes, console.message)
         rule = StoppingRule(rules, study.space.search.scheduler.metric)
@@ -172,6 +185,16 @@ def _rules(study: Study) -> StoppingRules:
     for number, epoch, score in study.past_scores(scheduler.metric):
         rules.remember(number, epoch, score)
     return rules
+
+
+def _share_of_search(job: "Job", study: Study) -> float:
+    """Return which share of a budget the search may take, so that its finalists have the rest.
+
+    That of its trials among all runs, the best recipe's counted. A finalist's run is a whole one,
+    most trials are stopped early: no more than is needed is kept back.
+    """
+    finals = (job.finalists + 1) * job.seeds if job.finalists else 0
+    return study.wanted / (study.wanted + finals)
 
 
 def _spending(job: "Job", study: Study, shape: Shape) -> Spending:

@@ -104,7 +104,8 @@ def choose(
     """Return the trial to register, and why.
 
     Chosen by `rule` among the candidates that beat leave-gray in every objective that it has a
-    score in; among all of them where none does. `basis` says what the values are, if not a trial's.
+    score in; among all of them where none does. `basis` says what the values are, where they are
+    finalists' means.
     """
 
     def beats_gray(candidate: Candidate) -> bool:
@@ -118,7 +119,8 @@ def choose(
     pool = better or list(candidates)
     within = parse_rule(rule)
     if within is None:
-        choice = _by_knee(pool, objective, gray)
+        front_name = "the finalists' Pareto front" if basis else "the Pareto front"
+        choice = _by_knee(pool, objective, gray, front_name)
     else:
         choice = _by_best_within(pool, objective, within)
     named = f"trial {choice.winner.number}"
@@ -148,7 +150,10 @@ def ranking(
 
 
 def _by_knee(
-    pool: Sequence[Candidate], objective: Mapping[str, str], gray: Mapping[str, float]
+    pool: Sequence[Candidate],
+    objective: Mapping[str, str],
+    gray: Mapping[str, float],
+    front_name: str,
 ) -> Choice:
     directions = list(objective.values())
     front = pareto_front(pool, directions)
@@ -165,7 +170,7 @@ def _by_knee(
     ]
     others = _numbers(c for c in front if c != best)
     why = (
-        f"trial {best.number} is the knee of the Pareto front: of its {len(front)} trials, which "
+        f"trial {best.number} is the knee of {front_name}: of its {len(front)} trials, which "
         f"are better in one score each (the others: {others}), it lies nearest to the best "
         f"{' and '.join(ideal)} at once, scaled by the front's range"
     )

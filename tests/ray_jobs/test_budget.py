@@ -76,3 +76,12 @@ def test_the_forecast_says_what_is_left_and_which_limit_comes_before():
     assert "3.33 GPU-hours" in said
     assert said.endswith("the time budget of 1 h will be spent before")
     assert "before" not in Spending(Budget(), 0, clock=Clock()).forecast(600, 20, 2)
+
+
+def test_a_search_may_be_given_a_share_of_the_budget():
+    clock = Clock()
+    spending = Spending(Budget(seconds=60), 0, seconds_before=44, clock=clock)
+    assert spending.spent(0.75) is None
+    clock.now += 1
+    assert spending.spent(0.75) == "the search's share of 75% of the time budget of 60 s is spent"
+    assert spending.spent() is None

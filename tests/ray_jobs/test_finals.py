@@ -82,6 +82,12 @@ def train(study: Study, numbers: Sequence[int], seeds: int, values: dict[int, li
             end(study, run, (mae, 4 * mae))
 
 
+def winner_of(study: Study) -> int:
+    choice = chosen(study)
+    assert choice is not None
+    return choice.winner
+
+
 def test_the_best_trials_qualify_and_the_best_recipe_beside_them(searched: Study):
     assert qualified(searched, 2) == [2, 1, 0]
     assert qualified(searched, 4) == [2, 1, 3, 0]
@@ -94,7 +100,7 @@ def test_a_recipe_that_was_stopped_early_qualifies_where_none_was_finished(open_
     study.record_epoch(0, 1, 1, {"against_gray": 0.9, "ab_mae": 0.19, "ab_jsd": 0.8})
     study.prune(0, "place 3 of 3")
     end(study, study.next()[0], (0.1, 0.4))
-    assert best_recipe(study) == 0
+    assert best_recipe(study, study.trials()) == 0
     assert qualified(study, 1) == [1, 0]
 
 
@@ -224,3 +230,32 @@ def test_where_the_budget_ends_in_between_means_are_over_the_seeds_that_all_have
     searched.prune(run, "stopped after 0 epochs: the time budget is spent")
     assert [(f.number, f.mean("ab_mae")) for f in finalists(searched)] == [(1, 0.11), (2, 0.12)]
     assert [t.state for t in searched.finals()][-1] == TrialState.PRUNED
+
+
+def test_a_run_that_a_budget_cut_off_is_trained_anew_when_there_is_more_to_spend(searched: Study):
+    final = FinalRound(searched, [2, 1], 1)
+    end(searched, final.next()[0], (0.1, 0.4))
+    cut_off, asked = final.next()
+    searched.prune(cut_off, "stopped after 0 epochs: the time budget is spent")
+    again = FinalRound(searched, [2, 1], 1)
+    assert (again.remaining, again.unasked) == (1, 1)
+    number, experiment = again.next()
+    assert number != cut_off
+    assert experiment == asked
+
+
+def test_finalists_without_a_common_seed_do_not_decide(searched: Study):
+    searched.qualified = [2, 1]
+    end(searched, searched.add_final(2, 6)[0], (0.12, 0.4))
+    end(searched, searched.add_final(1, 7)[0], (0.09, 0.3))
+    assert finalists(searched) == []
+    choice = chosen(searched)
+    assert choice is not None
+    assert choice.run == choice.winner == 2
+
+
+def test_finalists_that_are_let_go_decide_no_more(searched: Study):
+    train(searched, [2, 1], 1, {2: [0.19], 1: [0.10]})
+    assert winner_of(searched) == 1
+    searched.qualified = []
+    assert winner_of(searched) == 2
