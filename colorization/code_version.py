@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-from colorization.passwords import without_password
+from colorization.passwords import without_secrets
 
 _LONGEST_DIFF = 1_000_000  # characters
 _MOST_UNTRACKED = 100
@@ -20,7 +20,7 @@ class CodeVersion:
     """A checkout as git knows it."""
 
     commit: str
-    diff: str  # of tracked files against the commit; "" where none is changed
+    diff: str  # of tracked files against the commit, secrets masked; "" where none is changed
     diff_hash: str  # of the whole diff, which may be longer; "" without one
     untracked: tuple[str, ...]  # files that are not in git and not ignored either
 
@@ -49,7 +49,7 @@ def code_version(file: Path = _LIBRARY) -> CodeVersion | None:
     others = (_git(top, "ls-files", "--others", "--exclude-standard") or "").splitlines()
     return CodeVersion(
         commit.strip(),
-        without_password(_shortened(diff)),
+        without_secrets(_shortened(diff)),
         hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else "",
         tuple(others[:_MOST_UNTRACKED]),
     )

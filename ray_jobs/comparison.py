@@ -84,6 +84,7 @@ def compare_models(
     data = _data(stored.experiment, settings)
     sets = open_data(data)
     chosen = sets.test if split == "test" else sets.validation
+    say(f"scoring {GRAY} ...")
     judge = _Judge(chosen, data, device)
     shown = SideBySide(chosen, pictures, data.size)
     shown.add_gray()
@@ -152,6 +153,7 @@ def _judge_one(
             f"{sets.fingerprint}: the {found.split} pictures may be among those it was trained on"
         )
     colorizer = PictureColorizer(stored.model, stored.experiment.data.size, judge.device)
+    say(f"scoring {label} ...")  # which takes minutes on many pictures
     try:
         scored = judge.score(label, colorizer)
         shown.add_model(label, f"{scored.milliseconds:.1f} ms", colorizer)

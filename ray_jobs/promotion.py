@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from champion import Champion, Move
+from mlflow_store import without_password
+from out_of_memory import is_out_of_memory
 from registry import Rescored, load_registered
 
 # isort: split
-from mlflow import MlflowClient
+from mlflow import MlflowClient, MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from colorization.code_version import code_version, installed
+from colorization.config import ConfigError
 from colorization.paired_scores import LEAST, Interval, compare, estimate
 
 MARGIN = 0.01  # share of the champion's `against_gray` by which a challenger must be better
@@ -22,6 +25,10 @@ Score = Callable[[PyFuncModel], Rescored]
 
 _TAGGED = ("against_gray", "ab_mae", "ab_jsd")
 _LONGEST = 4500  # characters of a tag; older databases hold 5000
+# What MLflow says where a model is not there, or not one that takes our pictures; and where the
+# code that it was registered with fails here, which has the code of any internal error.
+_OF_THE_MODEL = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
+_OF_ITS_CODE = ("Failed to run user code", "Failed to import code model")
 
 
 class Scoring(NamedTuple):
@@ -70,7 +77,11 @@ def promote(
 
     Decision, reason, both models' scores, pictures and code become tags `promotion.*` of the
     version; a move, with the person's reason `why`, stands in the registered model's history.
-    Raises what loading or scoring the challenger raises.
+    What made the champion so stays noted when it is judged again, and `never` notes nothing on a
+    version that was decided about before.
+
+    Raises what loading or scoring the challenger raises, and ConfigError where the champion cannot
+    be scored for now (the store does not answer, the disk is full, memory is short): nothing moves.
     """
     client = MlflowClient(tracking_uri)
     champion = Champion(client, model_name, say)
@@ -89,7 +100,8 @@ def promote(
             break
         say(f"{model_name} has another champion since version {version} was judged: once more")
         decision = judge.decide(champion.version)
-    _note(client, model_name, version, _tags(decision, policy, margin, scoring))
+    if _worth_noting(client, model_name, version, decision, policy):
+        _note(client, model_name, version, _tags(decision, policy, margin, scoring))
     return decision
 
 
@@ -137,7 +149,13 @@ class _Judge:
         # A model of another library version fails in whatever way its code does; that must not
         # keep a new one from being registered. The reason says it.
         except Exception as error:
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if not _passes(error):
+                return fault
+            raise ConfigError(
+                f"{self._name}: champion version {version} cannot be scored now, so nothing was "
+                f"decided and it stays; once this is mended, try again: {without_password(fault)}"
+            ) from error
 
     def _verdict(
         self,
@@ -182,6 +200,19 @@ class _Judge:
             f"here {here.get(key)}): scores do not compare; the policy always moves the alias "
             "all the same"
         )
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether an error says nothing of the model, which may be scored at another time."""
+    if is_out_of_memory(error):
+        return True
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return True
+    if isinstance(error, MlflowException):
+        of_its_code = error.message.startswith(_OF_ITS_CODE)
+        if error.error_code not in _OF_THE_MODEL and not of_its_code:
+            return True
+    return error.__cause__ is not None and _passes(error.__cause__)
 
 
 def _compared(
@@ -243,6 +274,16 @@ def _code_tags() -> dict[str, str]:
 
 def _interval_tags(key: str, interval: Interval) -> dict[str, str]:
     return {f"{key}.low": f"{interval.low:.6g}", f"{key}.high": f"{interval.high:.6g}"}
+
+
+def _worth_noting(
+    client: MlflowClient, model_name: str, version: str, decision: Decision, policy: Policy
+) -> bool:
+    """Tell whether a decision's tags may take the place of those that the version has."""
+    if decision.champion_version == version:
+        return False
+    there = client.get_model_version(model_name, version).tags
+    return policy != "never" or "promotion.decision" not in there
 
 
 def _note(client: MlflowClient, model_name: str, version: str, tags: Mapping[str, str]) -> None:

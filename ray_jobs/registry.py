@@ -248,13 +248,6 @@ def rescore(model: PyFuncModel, experiment: Experiment, pictures: PictureSet) ->
     return Rescored({"against_gray": share, **result}, baseline, each, each_gray)
 
 
-def score_model(
-    model: PyFuncModel, experiment: Experiment, pictures: PictureSet
-) -> dict[str, float]:
-    """Return the scores of `rescore` alone, `against_gray` among them."""
-    return dict(rescore(model, experiment, pictures).scores)
-
-
 def _colored_files(model: PyFuncModel, rgb: torch.Tensor) -> torch.Tensor:
     pixels = rgb.permute(0, 2, 3, 1).numpy()
     files = [encode_picture(Picture(picture), ".png") for picture in pixels]

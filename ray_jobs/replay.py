@@ -59,6 +59,7 @@ def run(
 
     Raises ConfigError for what cannot be replayed, before anything is trained.
     """
+    import torch
     from rich.console import Console
 
     from past_run import read_past_run, tracking_uri_of
@@ -75,7 +76,15 @@ def run(
         def say(text: str) -> None:
             console.print(text, markup=False)
 
-        say(f"replaying {past.name} of study {past.tags.get('study', '?')} in {folder}")
+        study = past.tags.get("study") or past.tags.get("colorization.study", "?")
+        say(f"replaying {past.name} of study {study} in {folder}")
+        if past.surroundings is None:
+            count = threads or torch.get_num_threads()
+            say(
+                "what the run was trained in is not recorded: it is from before that was. Trained "
+                f"now on {device.type} with {count} threads (--threads), which may differ from "
+                "then: drift says little of the code"
+            )
         done = replay(past, experiment, folder, device, threads, say)
     return _conclude(past, done, console)
 

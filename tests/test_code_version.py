@@ -37,7 +37,7 @@ def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
 
 
 def test_what_is_changed_staged_and_new_is_told(checkout: Path) -> None:
-    checkout.write_text("a = 2\nserver = 'http://me:pass@host'\n")
+    checkout.write_text("a = 2\nserver = 'http://me:pass@host'\nTOKEN = 'pass'\n")
     (checkout.parent / "new.py").write_text("b = 1\n")
     found = code_version(checkout)
     assert found is not None
@@ -45,6 +45,7 @@ def test_what_is_changed_staged_and_new_is_told(checkout: Path) -> None:
     assert "-a = 1\n+a = 2\n" in found.diff
     assert found.untracked == ("new.py",)
     assert "me:***@host" in found.diff
+    assert "+TOKEN = '***'\n" in found.diff
     assert "pass" not in found.diff
 
 

@@ -48,9 +48,12 @@ def compare(place: Path, out: Path, *words: str) -> tuple[int, dict]:
     return code, json.loads(found.read_text()) if found.exists() else {}
 
 
-def test_scores_are_those_of_evaluate_and_leave_gray_stands_beside(place, run, tmp_path):
+def test_scores_are_those_of_evaluate_and_leave_gray_stands_beside(place, run, tmp_path, capsys):
     code, found = compare(place, tmp_path, str(run))
     assert code == 0
+    said = capsys.readouterr().out
+    assert said.index("scoring leave-gray ...") < said.index(f"scoring {run} ...")
+    assert said.index(f"scoring {run} ...") < said.index(f"{run}: against_gray")
     gray, model = found["models"]
     loaded, experiment = load_run(run)
     evaluation = Evaluation(experiment, open_data(experiment.data).test, current_ranks("cpu"))

@@ -1,10 +1,12 @@
 """Who becomes champion: real versions in a real store, with planted and with real scores."""
 
+import errno
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from champion import Champion
 from promotion import Decision, Policy, promote
@@ -20,7 +22,10 @@ from registered_models import (
 from registry import Rescored
 
 # isort: split
-from mlflow import MlflowClient
+from mlflow import MlflowClient, MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+from colorization.config import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,8 @@ def decide(
     if champion is not None:
         client.set_registered_model_alias(NAME, "champion", old)
     for version, given in zip(versions, tags, strict=True):
-        for key in ("data", "data.hash"):
+        noted = client.get_model_version(NAME, version).tags
+        for key in ("data", "data.hash", *(key for key in noted if key.startswith("promotion."))):
             client.delete_model_version_tag(NAME, version, key)
         for key, value in given.items():
             client.set_model_version_tag(NAME, version, key, value)
@@ -114,6 +120,7 @@ def test_a_decision_says_on_which_pictures_and_by_which_code_and_replaces_the_la
 ):
     decision, _, tags = decide(trained, versions, "if-better", SAME, GOOD)
     assert decision.difference is not None
+    _, new = versions
     for end in ("low", "high"):
         told = float(tags[f"promotion.difference.against_gray.{end}"])
         assert told == pytest.approx(getattr(decision.difference, end), rel=1e-4)
@@ -123,18 +130,28 @@ def test_a_decision_says_on_which_pictures_and_by_which_code_and_replaces_the_la
     assert tags["promotion.pictures"] == "24"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", tags["promotion.time"])
     assert "promotion.code.version" in tags
-    _, _, tags = decide(trained, versions, "if-better", None, GOOD)
+    client = MlflowClient(trained.uri)
+    client.delete_registered_model_alias(NAME, "champion")
+    promote(
+        NAME, new, "if-better", planted_scoring({versions[new]: GOOD}), tracking_uri=trained.uri
+    )
+    tags = client.get_model_version(NAME, new).tags
+    assert tags["promotion.reason"].startswith("no champion yet")
     assert "promotion.champion.version" not in tags
     assert "promotion.difference.against_gray" not in tags
 
 
 def test_a_move_stands_in_the_history_with_its_reason(trained, versions):
     client = MlflowClient(trained.uri)
-    before = Champion(client, NAME).moves
     old, new = versions
+    decide(trained, versions, "if-better", SAME, GOOD)
+    before = Champion(client, NAME).moves
     decision, _, _ = decide(trained, versions, "if-better", SAME, GOOD)
-    *_, move = Champion(client, NAME).moves
+    *kept, by_hand, move = Champion(client, NAME).moves
+    assert kept == before
+    assert (by_hand.number, by_hand.policy) == (len(before) + 1, "elsewhere")  # the test's own
     assert move == decision.move
+    assert move.number == len(before) + 2
     assert (move.before, move.after, move.policy, move.why) == (
         old,
         new,
@@ -142,8 +159,7 @@ def test_a_move_stands_in_the_history_with_its_reason(trained, versions):
         decision.reason,
     )
     decide(trained, versions, "if-better", SAME, POOR)
-    assert Champion(client, NAME).moves[-1].number <= move.number + 1  # the test's own
-    assert len(before) < move.number
+    assert Champion(client, NAME).moves[-1] == move
 
 
 def test_a_champion_that_cannot_be_scored_is_replaced_and_the_reason_says_so(trained, versions):
@@ -160,6 +176,77 @@ def test_a_champion_that_cannot_be_scored_is_replaced_and_the_reason_says_so(tra
     assert decision.champion is None
     assert "weights.pt" in decision.reason
     assert champion_of(client) == new
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        TimeoutError("the store does not answer"),
+        MlflowException("the store does not answer", TEMPORARILY_UNAVAILABLE),
+        MlflowException("API request failed"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_fault_that_passes_while_the_champion_is_scored_moves_and_notes_nothing(
+    trained, versions, error
+):
+    decide(trained, versions, "never", SAME, GOOD)
+    client = MlflowClient(trained.uri)
+    old, new = versions
+    planted_scores = planted_scoring({versions[new]: GOOD})
+    before = client.get_model_version(NAME, new).tags, Champion(client, NAME).moves
+
+    def score(model):
+        if model.metadata.run_id == versions[old]:
+            raise error
+        return planted_scores.score(model)
+
+    with pytest.raises(ConfigError, match=f"version {old} cannot be scored now.*try again") as told:
+        promote(
+            NAME, new, "if-better", planted_scores._replace(score=score), tracking_uri=trained.uri
+        )
+    assert told.value.__cause__ is error
+    assert champion_of(client) == old
+    assert (client.get_model_version(NAME, new).tags, Champion(client, NAME).moves) == before
+
+
+@pytest.mark.parametrize("lacking", ["weights.pt", "pyfunc_model.py", "MLmodel"])
+def test_a_champion_that_lacks_a_file_is_replaced(trained, versions, lacking):
+    client = MlflowClient(trained.uri)
+    damaged = register_again(trained, client.create_run("1").info.run_id)
+    logged = str(client.get_model_version(NAME, damaged).source).removeprefix("models:/")
+    (file,) = (trained.folder / "store" / "mlartifacts").rglob(f"{logged}/**/{lacking}")
+    file.unlink()
+    client.set_registered_model_alias(NAME, "champion", damaged)
+    _, new = versions
+    scoring = planted_scoring({versions[new]: GOOD})
+    decision = promote(NAME, new, "if-better", scoring, tracking_uri=trained.uri)
+    assert decision.promoted
+    assert f"version {damaged} cannot be loaded" in decision.reason
+    assert champion_of(client) == new
+
+
+@pytest.mark.parametrize("policy", ["if-better", "always", "never"])
+def test_what_made_a_version_champion_stays_noted_when_it_is_judged_again(
+    trained, versions, policy
+):
+    _, _, noted = decide(trained, versions, "if-better", SAME, GOOD)
+    _, new = versions
+    scoring = planted_scoring({versions[new]: POOR})
+    assert promote(NAME, new, policy, scoring, tracking_uri=trained.uri).promoted
+    assert MlflowClient(trained.uri).get_model_version(NAME, new).tags == noted
+
+
+def test_only_scoring_leaves_an_earlier_decision_noted(trained, versions):
+    _, _, noted = decide(trained, versions, "if-better", SAME, POOR)
+    assert noted["promotion.policy"] == "if-better"
+    old, new = versions
+    scoring = planted_scoring({versions[old]: SAME, versions[new]: GOOD})
+    assert not promote(NAME, new, "never", scoring, tracking_uri=trained.uri).promoted
+    assert MlflowClient(trained.uri).get_model_version(NAME, new).tags == noted
 
 
 def test_the_champion_stays_when_it_is_judged_again(trained, versions):

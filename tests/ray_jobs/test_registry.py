@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from registered_models import NAME, Trained, register_again, train
-from registry import find_version, load_registered, score_model
+from registry import find_version, load_registered, rescore
 
 # isort: split
 import mlflow
@@ -50,9 +50,8 @@ def ramp(height: int, width: int) -> np.ndarray:
 
 def test_scores_through_the_registry_equal_the_trials(trained):
     pictures = open_data(trained.experiment.data).validation
-    scores = score_model(
-        load_registered(f"models:/{NAME}/1", trained.uri), trained.experiment, pictures
-    )
+    loaded = load_registered(f"models:/{NAME}/1", trained.uri)
+    scores = rescore(loaded, trained.experiment, pictures).scores
     assert len(scores) > 15
     for name, score in scores.items():
         assert score == pytest.approx(trained.scores[name], abs=1e-3), name

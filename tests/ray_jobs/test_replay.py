@@ -198,6 +198,33 @@ def test_a_replay_that_is_interrupted_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_without_recorded_surroundings_is_said_to_be_before_it_is_trained(
+    past: Replayable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    client = MlflowClient(default_tracking_uri(past.storage))
+    trial = client.get_run(past.ended)
+    tags = {"mlflow.parentRunId": past.parent, "colorization.study": "older"}
+    other = client.create_run(trial.info.experiment_id, tags=tags).info.run_id
+    client.log_metric(other, "psnr", 20.0, step=1)
+    client.log_artifact(
+        other, client.download_artifacts(past.ended, "experiment.yaml", str(tmp_path))
+    )
+
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("replaying.fit", interrupted)
+    assert past.replay(other, "--threads", "1") == 130
+    said = capsys.readouterr().out
+    assert "of study older in" in said
+    assert "is not recorded" in said
+    assert "on cpu with 1 threads (--threads)" in said or torch.cuda.is_available()
+    client.delete_run(other)
+
+
 def test_what_changes_speed_alone_may_differ_and_is_said(
     past: Replayable, capsys: pytest.CaptureFixture[str]
 ):

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from colorization.config import flatten
 from colorization.data import open_data
 from colorization.experiment import read_experiment
-from registry import load_registered, score_model
+from registry import load_registered, rescore
 from study_commands import ROOT
 from tune import main
 
@@ -159,10 +159,11 @@ def test_scores_through_the_registry_equal_those_of_the_trial(finished, version)
     experiment = read_experiment(str(folder_of(finished, winner) / "experiment.yaml"))
     uri = f"sqlite:///{finished.place.storage}/mlflow.db"
     sets = open_data(experiment.data)
-    served = score_model(load_registered(f"models:/{NAME}/1", uri), experiment, sets.validation)
+    loaded = load_registered(f"models:/{NAME}/1", uri)
+    served = rescore(loaded, experiment, sets.validation).scores
     trial = finished.place.trials("small")[winner]
     assert [served["ab_mae"], served["ab_jsd"]] == pytest.approx(trial.values, abs=1e-3)
-    tested = score_model(load_registered(f"models:/{NAME}/1", uri), experiment, sets.test)
+    tested = rescore(loaded, experiment, sets.test).scores
     assert tested["ab_mae"] == pytest.approx(float(version.tags["test.ab_mae"]), abs=1e-3)
 
 
