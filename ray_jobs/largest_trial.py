@@ -30,7 +30,9 @@ def find_largest(
     """Estimate experiments for so many seconds of computing; return the largest and the smallest.
 
     Of those that differ in numbers alone one is estimated, the one with the largest; options of
-    choices that were not met before come first. The typical one always is among them.
+    choices that were not met before come first. The typical one and the one with the smallest
+    numbers always are among them: on a slow machine, too, the largest is not taken for the smallest
+    and a study refused for it.
     """
     kinds: dict[str, Experiment] = {}
     for experiment in (typical, *tried):
@@ -40,13 +42,18 @@ def find_largest(
     deadline = time.thread_time() + seconds
     sizes = [(activation_bytes(typical), typical)]
     others = [experiment for experiment in kinds.values() if experiment != typical]
+    count = len(others) + 1
+    if others:
+        small = min(others, key=_extent)
+        sizes.append((activation_bytes(small), small))
+        others.remove(small)
     for experiment in _most_new_first(others, typical):
         if time.thread_time() > deadline:
             break
         sizes.append((activation_bytes(experiment), experiment))
     size, largest = max(sizes, key=lambda found: found[0])
     least, smallest = min(sizes, key=lambda found: found[0])
-    return Largest(largest, size, smallest, least, len(sizes), len(others) + 1)
+    return Largest(largest, size, smallest, least, len(sizes), count)
 
 
 def _most_new_first(experiments: list[Experiment], typical: Experiment) -> Iterator[Experiment]:
