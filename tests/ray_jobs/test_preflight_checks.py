@@ -135,10 +135,12 @@ def test_experiments_that_differ_in_numbers_alone_are_estimated_once(tiny: MakeT
     assert find_largest(tried, tiny()).kinds <= 2
 
 
-def test_without_time_the_typical_experiment_is_taken_for_the_largest(tiny: MakeTiny):
-    found = find_largest([tiny("model.generator.width=32")], tiny(), seconds=-1)
-    assert found.experiment == tiny()
-    assert found.estimated < found.kinds
+def test_without_time_the_typical_and_the_smallest_experiment_alone_are_estimated(tiny: MakeTiny):
+    wide = tiny("model.adversarial={name: hinge}", "model.generator.width=32")
+    small = tiny("model.adversarial={name: wasserstein}", "model.generator.width=4")
+    found = find_largest([wide, small], tiny(), seconds=-1)
+    assert (found.estimated, found.kinds) == (2, 3)
+    assert wide not in (found.experiment, found.smallest)
 
 
 def test_a_limit_of_a_container_is_what_is_left_of_it(tmp_path: Path):
