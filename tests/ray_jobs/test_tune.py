@@ -200,7 +200,9 @@ def test_the_study_leaves_a_report_beside_it_and_in_mlflow_with_a_description(fi
     artifacts = finished.place.client().list_artifacts(parent.info.run_id)
     assert "report.html" in {artifact.path for artifact in artifacts}
     described = parent.data.tags["mlflow.note.content"]
-    assert "The winner: trial 0" in described
+    best = (folder_of(finished, 0).parent / "best.yaml").read_text(encoding="utf-8")
+    (winner,) = re.findall(r"^# The winner of study small: trial (\d)\.$", best, re.MULTILINE)
+    assert f"The winner: trial {winner} is" in described
     assert 'load_model("models:/colorizer-gan/1")' in described
 
 
