@@ -17,6 +17,7 @@ from colorization.config import ConfigError, dump
 from colorization.data import PictureSets, open_data
 from colorization.data.in_memory import TrainingSets
 from colorization.distributed import Ranks, barrier, current_ranks
+from colorization.equal_ranks import require_equal_weights
 from colorization.evaluation import Evaluation, grid_path
 from colorization.experiment import Experiment, check
 from colorization.stage import StageRun
@@ -136,6 +137,7 @@ def fit(
                 torch.manual_seed(_seed(experiment, position, ranks))
                 terms = stage_run.train_epoch(position.stage_epoch, position.epoch)
                 trained = time.perf_counter() - started
+                require_equal_weights(stage_run.model, ranks, f"after epoch {position.epoch + 1}")
                 position.stage_epoch += 1
                 position.epoch += 1
                 position.selecting_epochs += stage.select

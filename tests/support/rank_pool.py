@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from colorization import training
 from colorization.distributed import current_ranks, replicate, share_batch_statistics
+from colorization.equal_ranks import RanksDiffer, require_equal_weights
 from colorization.experiment import Experiment
 from colorization.loss_log import Diverged
 from colorization.losses import gradient_penalty
@@ -142,3 +143,19 @@ def fit(experiment: Experiment, run: Path, stop_after: int | None = None) -> Fit
             assert stop_after is not None
     gray = reports[-1].gray if reports else {}
     return Fitted(states, [news.metrics for news in reports], gray, diverged)
+
+
+def require_equal(changed_rank: int | None) -> str:
+    """Build one network on all ranks, change a weight of one by a bit; return the error, or ""."""
+    ranks = current_ranks()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).to(torch.bfloat16))
+    if ranks.rank == changed_rank:
+        with torch.no_grad():
+            weight = network[1].weight[0, 0]
+            weight.copy_(torch.nextafter(weight, weight + 1))
+    try:
+        require_equal_weights(network, ranks, "after epoch 3")
+    except RanksDiffer as error:
+        return str(error)
+    return ""
