@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from budget import Spending
-from cause import Failure
+from cause import TRIES, Failure
 from cluster import Shape
 from colorization.config import ConfigError, dump
 from colorization.experiment import Experiment
@@ -185,6 +185,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
             return
         scores = result["scores"]
         if result["epoch"] > self._study.epochs_trained(number):
+            trial.max_failures = trial.num_failures + TRIES
             with self._study.together():
                 self._recorder.epoch(number, result, self._rule.stopped.get(number))
                 self._count(number, scores.get("seconds", 0.0))
@@ -216,7 +217,7 @@ class StudyCallback(_NeverRestored, tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Close a trial that crashed more often than it is tried again, or could never start."""
+        """Close a trial that crashed again and again in one epoch, or could never start."""
         failure = trial_failure(trial)
         if failure.cause == "no disk":
             self._stopper.fault = failure.reason

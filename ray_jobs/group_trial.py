@@ -9,12 +9,8 @@ from typing import Any
 
 from ray.train import ControllerError, UserCallback, WorkerGroupError
 
-from cause import MAY_PASS
+from cause import MAY_PASS, TRIES
 from shared_memory import clear_shared_memory
-
-_ERRORS = 2  # after which a trial may be tried again, as often as Tune does with a single worker
-# Of workers, those among them. Two may be for memory: to save it, and to say that it did not help.
-_FAILURES = 4
 
 
 def run_group(config: dict[str, Any]) -> None:
@@ -44,7 +40,7 @@ def run_group(config: dict[str, Any]) -> None:
             name="ray-train",
             storage_path=config["directory"],
             callbacks=[TuneReportCallback(), Witness(Path(config["directory"]))],
-            failure_config=FailureConfig(max_failures=_FAILURES, controller_failure_limit=2),
+            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=2),
         ),
     )
     try:
@@ -67,15 +63,17 @@ class Witness(UserCallback):
     """Looks, in Train's controller, at what workers failed of, before the group is started again.
 
     Notes that they ran out of memory, also those that were killed; ends the job where another try
-    would end in the same way.
+    would end in the same way: of its cause, or because some have ended within the same epoch.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._errors = 0
+        self._epoch = 0  # in which the last failure was, and
+        self._failures = 0  # how many there were in it
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Raise ControllerError, which Train does not try again after, where it is of no use."""
+        from colorization.checkpoint import latest_epoch
         from failure import failure_of
         from out_of_memory import note_out_of_memory
 
@@ -84,8 +82,10 @@ class Witness(UserCallback):
         if failure.cause == "out of memory":
             note_out_of_memory(self._directory, failure.reason)
             return
-        self._errors += failure.cause == "error"
-        if failure.cause not in MAY_PASS or self._errors > _ERRORS:
+        epoch = latest_epoch(self._directory)
+        self._failures = self._failures + 1 if epoch == self._epoch else 1
+        self._epoch = epoch
+        if failure.cause not in MAY_PASS or self._failures > TRIES:
             raise ControllerError(error)
 
 

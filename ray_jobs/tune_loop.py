@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 
 from budget import Spending, duration
+from cause import TRIES
 from cluster import Shape
 from console import StudyConsole
 from data_card import StudyData
@@ -165,7 +166,7 @@ class _Loop:
                 storage_path=str(job.folder),
                 callbacks=[callback],
                 stop=stopper,
-                failure_config=tune.FailureConfig(max_failures=2),
+                failure_config=tune.FailureConfig(max_failures=TRIES),
                 verbose=0,
             ),
         )

@@ -8,6 +8,7 @@ from ray.exceptions import RayActorError
 from ray.train import ControllerError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
+from cause import TRIES
 from colorization.config import ConfigError
 from failure import failure_of
 from group_trial import Witness
@@ -37,17 +38,17 @@ def test_a_full_disk_ends_the_job_at_once(witness):
         witness.after_exception(None, {0: full})
 
 
-def test_lost_workers_are_replaced(witness):
-    for _ in range(4):
+def test_workers_may_be_lost_any_number_of_times_while_epochs_are_trained(witness, tmp_path):
+    for epoch in range(1, 9):
         witness.after_exception(None, {0: LOST})
+        (tmp_path / "checkpoints" / f"epoch-{epoch:04d}").mkdir(parents=True)
 
 
-def test_an_error_may_pass_twice(witness):
-    for _ in range(2):
-        witness.after_exception(None, {1: ERROR})
-        witness.after_exception(None, {1: LOST})
+def test_a_group_that_fails_again_and_again_in_one_epoch_is_given_up(witness):
+    for _ in range(TRIES):
+        witness.after_exception(None, {0: LOST, 1: ERROR})
     with pytest.raises(ControllerError):
-        witness.after_exception(None, {1: ERROR})
+        witness.after_exception(None, {0: LOST})
 
 
 def test_want_of_memory_is_noted_and_the_group_started_again(witness, tmp_path):
