@@ -26,7 +26,7 @@ from mlflow_store import without_password
 from next_steps import next_commands
 from promotion import Scoring, promote
 from registry import find_version, register, rescore
-from storage import DEFAULT, short_path, trial_folder
+from storage import short_path, storage_folder, trial_folder
 from study import Study
 from study_record import StudyRecord
 from tracking import Tracker
@@ -114,7 +114,7 @@ def _report(
     except Exception as error:
         script = Path(__file__).with_name("report.py")
         words = [short_path(Path(sys.executable)), short_path(script), job.name]
-        words += ["--storage", str(job.storage)] if job.storage != DEFAULT else []
+        words += ["--storage", str(job.storage)] if job.storage != storage_folder(None) else []
         told = without_password(f"{type(error).__name__}: {error}")
         log.debug("no report", exc_info=error)
         console.message(

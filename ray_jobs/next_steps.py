@@ -4,14 +4,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from storage import DEFAULT, short_path
+from storage import short_path, storage_folder
 from study_record import StudyRecord
 
 
 def next_commands(study: StudyRecord) -> list[tuple[str, str]]:
     """Return what to do and the command that does it; paths as seen from here."""
     python, scripts = _short(Path(sys.executable)), Path(__file__).parent
-    storage = "" if study.storage == DEFAULT else f" --storage {_short(study.storage)}"
+    storage = "" if study.storage == storage_folder(None) else f" --storage {_short(study.storage)}"
 
     def script(name: str) -> str:
         return f"{python} {_short(scripts / name)}"

@@ -1,32 +1,37 @@
 """Where a study and its runs are written."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import TextIO
 
 from colorization.config import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = ROOT / "runs"
+_VARIABLE = "COLORIZATION_STORAGE"
 
 
 def storage_folder(given: str | None) -> Path:
-    """Return where everything is written: `--storage`, else `runs/` at the project's root.
+    """Return where everything is written: `--storage`, else COLORIZATION_STORAGE, else `runs/`.
 
-    Raises ConfigError for an address that is no folder.
+    A cluster's machines set the variable, so that jobs need not say it; `runs/` lies at the
+    project's root. Raises ConfigError for an address that is no folder.
     """
+    flag = "--storage"
     if given is None:
-        return DEFAULT
+        flag, given = _VARIABLE, os.environ.get(_VARIABLE)
+    if not given:
+        return ROOT / "runs"
     if given.startswith("file://"):
         given = given.removeprefix("file://")
     if "://" in given:
         raise ConfigError(
-            f"--storage: found {given}; a directory is needed, on a cluster one that all its "
+            f"{flag}: found {given}; a directory is needed, on a cluster one that all its "
             "machines share (NFS, or a bucket mounted as one)"
         )
     folder = Path(given).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--storage: {folder} is a file, a directory is needed")
+        raise ConfigError(f"{flag}: {folder} is a file, a directory is needed")
     return folder
 
 

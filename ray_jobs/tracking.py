@@ -20,7 +20,7 @@ from delivery import Delivery
 from event_queue import Event, EventQueue
 from mlflow_sender import Sender
 from mlflow_store import default_tracking_uri, prepare, without_password
-from storage import DEFAULT, short_path
+from storage import short_path, storage_folder
 
 __all__ = ["RunStatus", "Sent", "Tracker", "default_tracking_uri"]
 
@@ -260,7 +260,11 @@ def _sync_command(folder: Path) -> str:
     storage = folder.absolute().parent.parent
     words = [short_path(Path(sys.executable)), short_path(Path(__file__).with_name("sync.py"))]
     return shlex.join(
-        [*words, folder.name, *(["--storage", str(storage)] if storage != DEFAULT else [])]
+        [
+            *words,
+            folder.name,
+            *(["--storage", str(storage)] if storage != storage_folder(None) else []),
+        ]
     )
 
 

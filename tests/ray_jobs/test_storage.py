@@ -50,3 +50,12 @@ def test_a_file_system_without_locks_is_told_from_a_process_that_holds_one(tmp_p
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(ConfigError, match=r"no locks \(flock\): No locks .*another --storage"):
         lock_folder(tmp_path, "take another")
+
+
+def test_a_clusters_machines_say_where_studies_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLORIZATION_STORAGE", str(tmp_path))
+    assert storage_folder(None) == tmp_path
+    assert storage_folder("here") == Path("here").absolute()
+    monkeypatch.setenv("COLORIZATION_STORAGE", "s3://bucket")
+    with pytest.raises(ConfigError, match=r"COLORIZATION_STORAGE: found s3://bucket.*directory"):
+        storage_folder(None)
