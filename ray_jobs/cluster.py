@@ -1,5 +1,6 @@
 """The Ray cluster: joined or started, and what fits into it."""
 
+import json
 import logging
 import os
 import socket
@@ -90,7 +91,7 @@ def connect(address: str | None) -> list[Node]:
     }
     if address:
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, runtime_env=_where_modules_are(), **options)
         except ConnectionError as error:
             raise ConfigError(f"no Ray cluster answers at {address}: {error}") from error
     else:
@@ -100,6 +101,13 @@ def connect(address: str | None) -> list[Node]:
     # Tune prints the traceback of each attempt of a trial that fails; its trial.log has it too.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\..*")
+    return machines()
+
+
+def machines() -> list[Node]:
+    """Return the machines of the cluster that was joined, as they are now."""
+    import ray
+
     return [
         Node(
             node["NodeManagerAddress"],
@@ -110,6 +118,17 @@ def connect(address: str | None) -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def _where_modules_are() -> dict[str, Any]:
+    """Let workers of `ray job submit --working-dir` find this folder's modules in their copy of it.
+
+    They look in the working directory alone; without one, in the folder of the driver's script.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if "working_dir" not in (job.get("runtime_env") or {}):
+        return {}
+    return {"env_vars": {"PYTHONPATH": os.path.relpath(Path(__file__).parent)}}
 
 
 def _start_local(options: dict[str, Any]) -> None:

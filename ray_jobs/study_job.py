@@ -68,6 +68,7 @@ def run(job: Job, console: StudyConsole) -> int:
     for name in checked.sets.unreadable:
         console.message(f"left out: {name}")
 
+    from growth import Growth, read_growth, wait_for_all, wait_for_room
     from mlflow_store import EXPERIMENT, check_uri, default_tracking_uri, without_password
     from shared_memory import clear_shared_memory
     from tracking import Tracker
@@ -99,10 +100,14 @@ def run(job: Job, console: StudyConsole) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(signal.SIGHUP, _interrupt)
+        growth = read_growth() if checked.address else Growth()
+        nodes = wait_for_all(nodes, growth.always, console.message)
+        expected = [*nodes, *growth.may_come(nodes)]
         loaders = checked.typical.data.loader_workers
-        shape = trial_shape(nodes, job.workers, job.gpus_per_worker, loaders)
-        concurrent = at_once(nodes, shape, job.concurrent)
-        check_gpu_hours(job.budget.gpu_hours, shape, nodes)
+        shape = trial_shape(expected, job.workers, job.gpus_per_worker, loaders)
+        concurrent = at_once(expected, shape, job.concurrent)
+        check_gpu_hours(job.budget.gpu_hours, shape, expected)
+        nodes = wait_for_room(nodes, shape, console.message)
         if job.preflight:
             _preflight(job, checked, uri, nodes, shape, concurrent, console)
         return _run_study(job, checked, shape, concurrent, tracker, console)
