@@ -1,9 +1,10 @@
 # Each target is a command a person could type; every one sets up what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
+HOSTS := openssh-client openssh-server rsync iproute2 procps util-linux make
 BENCHMARKS := loader training_step overhead search behaviour overfit
 
-.PHONY: setup tune test test-all lint format ui bench clean requirements
+.PHONY: setup tune test test-all test-cluster lint format ui bench clean requirements
 
 setup: .venv/ready
 
@@ -14,7 +15,11 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 test-all: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not cluster"
+
+test-cluster: setup  ## a real cluster of three hosts on this machine; needs root
+	dpkg-query -W $(HOSTS) >/dev/null || apt-get install -q -y $(HOSTS)
+	$(BIN)/pytest tests/cluster -x -rs
 
 lint: setup
 	$(BIN)/ruff check .
