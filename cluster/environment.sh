@@ -10,6 +10,7 @@ MLFLOW_TRACKING_URI=http://127.0.0.1:5000
 MLFLOW_DATABASE=${MLFLOW_DATABASE:-sqlite:///$HOME/mlflow.db}
 MLFLOW_ARTIFACTS=${MLFLOW_ARTIFACTS:-$STORAGE/mlflow}
 MLFLOW_DISABLE_TELEMETRY=true
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false  # of language models: processes that nothing here needs
 RAY_AUTH_MODE=token
 # A study that `ray job stop` ends closes its trials and its runs first.
 RAY_JOB_STOP_WAIT_TIME_S=120

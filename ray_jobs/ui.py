@@ -27,7 +27,9 @@ def main() -> int:
     print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(options.port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its executor of jobs for language models would be processes that nothing here needs.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **quiet}
     try:
         return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
