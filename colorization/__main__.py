@@ -5,6 +5,10 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from colorization.process_group import Group
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,17 +23,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.command == "doctor":
         return 0
-    from colorization.distributed import process_group
+    from colorization.config import ConfigError
+    from colorization.meeting import Unreachable
+    from colorization.process_group import process_group
 
-    with process_group() as group:
-        try:
-            return _run(options)
-        except (Exception, KeyboardInterrupt) as error:
-            if group.lost_another_rank(error):
-                return 1
-            message, status = _explain(error, options.command)
-            group.say_once(lambda: print(message, file=sys.stderr, flush=True))
-            return status
+    try:
+        with process_group() as group:
+            return _run_in_group(options, group)
+    except (Unreachable, ConfigError) as error:  # before there is a group
+        print(error, file=sys.stderr, flush=True)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _run_in_group(options: argparse.Namespace, group: "Group") -> int:
+    try:
+        return _run(options)
+    except (Exception, KeyboardInterrupt) as error:
+        if group.lost_another_rank(error):
+            return 1
+        message, status = _explain(error, options.command)
+        group.say_once(lambda: print(message, file=sys.stderr, flush=True))
+        return status
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -2,9 +2,8 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 # Data parallelism without a wrapper: state-dict keys, and the module's own methods, stay as they
 # are. torch keeps it on a private path, so that it is imported here and nowhere else.
 from torch.distributed._composable.replicate import replicate as _replicate
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 
@@ -47,58 +44,6 @@ def current_ranks(device: torch.device | str | None = None) -> Ranks:
     if dist.is_available() and dist.is_initialized():
         return Ranks(dist.get_rank(), dist.get_world_size(), chosen)
     return Ranks(0, 1, chosen)
-
-
-_SAID = "said"
-
-
-class Group(NamedTuple):
-    """The processes that torchrun started together; without it, this one alone."""
-
-    store: Store | None
-
-    def say_once(self, say: Callable[[], None], patience: float = 5.0) -> None:
-        """Say what more than one rank may have met: the first rank does at once.
-
-        Another one waits so many seconds for it, since torchrun ends all ranks when one has ended,
-        and says it where the first rank did not.
-        """
-        if self.store is None:
-            say()
-            return
-        if dist.get_rank() > 0:
-            with suppress(dist.DistStoreError):
-                self.store.wait([_SAID], timedelta(seconds=patience))
-        if not self.store.check([_SAID]):
-            say()
-            self.store.set(_SAID, "")
-
-    def lost_another_rank(self, error: BaseException) -> bool:
-        """Tell whether an error is only that a rank which said why has left."""
-        return (
-            type(error) in (RuntimeError, dist.DistBackendError, dist.DistNetworkError)
-            and self.store is not None
-            and self.store.check([_SAID])
-        )
-
-
-@contextmanager
-def process_group() -> Iterator[Group]:
-    """Join the group that torchrun describes in the environment, where there is one."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
-        yield Group(None)
-        return
-    store, rank, size = next(rendezvous("env://"))
-    dist.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
-        store=PrefixStore("group", store),
-        rank=rank,
-        world_size=size,
-    )
-    try:
-        yield Group(store)
-    finally:
-        dist.destroy_process_group()
 
 
 def barrier(ranks: Ranks) -> None:

@@ -3,10 +3,17 @@
 from typing import Literal, NamedTuple
 
 Cause = Literal[
-    "diverged", "out of memory", "bad data", "bad settings", "worker lost", "no disk", "error"
+    "diverged",
+    "out of memory",
+    "bad data",
+    "bad settings",
+    "network",  # of a group's workers some cannot be reached
+    "worker lost",
+    "no disk",
+    "error",
 ]
 
-MAY_PASS: tuple[Cause, ...] = ("worker lost", "error")  # may go well another time
+MAY_PASS: tuple[Cause, ...] = ("worker lost", "network", "error")  # may go well another time
 
 # So often a trial is started again after crashes within one epoch. With each epoch that it trains
 # it has as many again: machines that are lent and taken away may be lost any number of times.

@@ -27,6 +27,7 @@ from ray.tune.experiment import Trial
 from cause import Cause, Failure
 from colorization.config import ConfigError
 from colorization.loss_log import Diverged
+from colorization.meeting import Unreachable
 from colorization.pictures import UnreadablePicture
 from out_of_memory import is_out_of_memory
 
@@ -39,6 +40,7 @@ _TELLING: tuple[Cause, ...] = (
     "bad settings",
     "error",
     "worker lost",
+    "network",  # met because another rank had died, if one has
 )
 _LOST = (RayActorError, WorkerCrashedError, NodeDiedError, LocalRayletDiedError)
 _LOST_PEER = re.compile(
@@ -82,6 +84,8 @@ def failure_of(error: BaseException) -> Failure:
         case RayActorError():
             said = "its process died (killed, out of memory, or its machine was lost)"
             return Failure("worker lost", said)
+        case Unreachable():
+            return Failure("network", message)
         case StillWritten():
             return Failure("worker lost", message)
         case ConfigError():

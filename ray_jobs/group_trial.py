@@ -24,6 +24,8 @@ def run_group(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    from introduction import OwnProcessGroup
+
     clear_shared_memory()  # of trials that were killed on this machine
     resources = {"CPU": config["cpus_per_worker"]}
     if config["gpus_per_worker"]:
@@ -31,6 +33,7 @@ def run_group(config: dict[str, Any]) -> None:
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config=config,
+        torch_config=OwnProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=config["workers"],
             use_gpu=config["gpus_per_worker"] > 0,
@@ -94,10 +97,11 @@ def _run_worker(config: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
+    from colorization.process_group import process_group
     from trial import run_in_process, trial_log
 
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with trial_log(config):
+    with trial_log(config), process_group(device):
         run_in_process(config, ray.train.report, device)

@@ -1,16 +1,11 @@
 """The checks of a preflight that the cluster's machines make."""
 
-import secrets
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import Node, Shape, at_once
 from colorization.config import dump, flatten
@@ -18,12 +13,18 @@ from colorization.experiment import Experiment
 from data_card import StudyData
 from failure import failure_of
 from largest_trial import Largest
+from on_nodes import ended, on_node
 from preflight_checks import Check, size_text
 from preflight_tasks import NodeAnswer, Rehearsed, compare_gradients, look_around, rehearse
+from shared_folder import came, meeting_place
 
 _PATIENCE = 180.0  # seconds for a task, with the wait for a busy machine
 _LARGEST_DIFFERENCE = 1e-3  # of gradients that are the same but for round-off
 _ANSWER = "see that the machines answer and have room"
+_REACH = (
+    "see that the machines reach each other (a firewall; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME "
+    "names the network)"
+)
 _DATA, _FOLDER, _MEMORY, _GRADIENTS = "data", "storage", "memory", "gradients"
 
 
@@ -44,23 +45,23 @@ def check_nodes(
         here = "the driver has opened the pictures, and trials run on its machine alone"
         alone = "trials run on the driver's machine alone"
         return [Check(_DATA, "ok", here), Check(_FOLDER, "ok", alone)]
-    with _meeting_place(folder) as (meeting, token):
+    with meeting_place(folder) as (meeting, token):
         tasks = {
-            node.name: _on(node.id, look_around, num_cpus=0).remote(
+            node.name: on_node(node.id, look_around, num_cpus=0).remote(
                 dump(experiment), str(meeting), token, node.id
             )
             for node in others
         }
-        ended = _ended(tasks)
-        answers = {name: _answer_of_node(tasks[name]) for name in ended}
+        arrived = ended(tasks, _PATIENCE)
+        answers = {name: _answer_of_node(tasks[name]) for name in arrived}
         unseen = {
             node.name
             for node in others
-            if node.name in ended
+            if node.name in arrived
             and not answers[node.name].folder_fault
-            and not _came(meeting / node.id, token)
+            and not came(meeting / node.id, token)
         }
-    silent = [name for name in tasks if name not in ended]
+    silent = [name for name in tasks if name not in arrived]
     data_faults = {
         name: answer.data_fault or _other_data(answer.hashes, data)
         for name, answer in answers.items()
@@ -164,7 +165,7 @@ def _rehearse(
     """Play a step on each machine; return what the one with the least room found."""
     resources = {"num_cpus": shape.cpus_per_worker, "num_gpus": shape.gpus_per_worker}
     tasks = {
-        node.name: _on(node.id, rehearse, **resources).remote(
+        node.name: on_node(node.id, rehearse, **resources).remote(
             dump(experiment),
             size,
             shape.workers,
@@ -173,10 +174,10 @@ def _rehearse(
         )
         for node in hosts
     }
-    ended = _ended(tasks)
+    arrived = ended(tasks, _PATIENCE)
     found = [
         _rehearsed(name, task)
-        if name in ended
+        if name in arrived
         else _Found(None, f"no step was played on {name} within {_PATIENCE:g} s")
         for name, task in tasks.items()
     ]
@@ -218,20 +219,19 @@ def check_gradients(shape: Shape, typical: Experiment, folder: Path) -> Check:
     """Compare the gradients of a group of workers with those that one rank computes alone."""
     if shape.workers == 1:
         return Check(_GRADIENTS, "skipped", "one worker a trial: nothing to compare")
-    with _meeting_place(folder) as (place, _):
+    with meeting_place(folder) as (place, _):
         here = ray.get_runtime_context().get_node_id()
-        task = _on(here, compare_gradients, num_cpus=0).remote(dump(typical), str(place), *shape)
-        if not _ended({"": task}):
+        compared = on_node(here, compare_gradients, num_cpus=0)
+        task = compared.remote(dump(typical), str(place), *shape)
+        if not ended({"": task}, _PATIENCE):
             found = f"{shape.workers} workers have not met within {_PATIENCE:g} s"
-            mend = (
-                "see that the machines reach each other (a firewall; GLOO_SOCKET_IFNAME or "
-                "NCCL_SOCKET_IFNAME names the network), and have room"
-            )
-            return Check(_GRADIENTS, "warning", found, mend)
+            return Check(_GRADIENTS, "warning", found, f"{_REACH}, and have room")
         try:
             difference: float = ray.get(task)
         except RayError as error:
-            return Check(_GRADIENTS, "failed", failure_of(error).reason, "--workers 1")
+            failure = failure_of(error)
+            mend = f"{_REACH}; or --workers 1" if failure.cause == "network" else "--workers 1"
+            return Check(_GRADIENTS, "failed", failure.reason, mend)
     found = f"{shape.workers} ranks and one differ by {difference:.1e} of the gradient's norm"
     if difference <= _LARGEST_DIFFERENCE:
         return Check(_GRADIENTS, "ok", found)
@@ -240,48 +240,6 @@ def check_gradients(shape: Shape, typical: Experiment, folder: Path) -> Check:
         "its own, a parameter that is frozen at first), or mixed versions of torch on the machines"
     )
     return Check(_GRADIENTS, "failed", found, mend)
-
-
-def _on(node: str, function: Callable[..., Any], **resources: float) -> Any:
-    """Make a task of a function: on this machine, once, and in a process that ends with it."""
-    options: dict[str, Any] = {
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-        "max_retries": 0,
-        "max_calls": 1,
-        **resources,
-    }
-    return ray.remote(**options)(function)
-
-
-@contextmanager
-def _meeting_place(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Make a folder in the study's, with a file that says a word nobody else knows."""
-    token = secrets.token_hex(16)
-    place = folder / f".preflight-{token[:8]}"
-    place.mkdir(parents=True)
-    try:
-        (place / "driver").write_text(token)
-        yield place, token
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _came(file: Path, token: str, patience: float = 5.0) -> bool:
-    """Tell whether another machine's file is seen; a network's file system may lag behind."""
-    deadline = time.monotonic() + patience
-    while not (file.exists() and file.read_text() == token):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _ended(tasks: Mapping[str, Any]) -> set[str]:
-    """Wait for tasks, all of them together as long as for one; end those that are late."""
-    _, late = ray.wait([*tasks.values()], num_returns=len(tasks), timeout=_PATIENCE)
-    for task in late:
-        ray.cancel(task, force=True)
-    return {name for name, task in tasks.items() if task not in late}
 
 
 def _answer_of_node(task: Any) -> NodeAnswer:

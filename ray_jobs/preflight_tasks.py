@@ -12,9 +12,11 @@ from colorization.data.splits import SPLITS
 from colorization.distributed import current_ranks
 from colorization.experiment import Experiment
 from colorization.pictures import UnreadablePicture
+from colorization.process_group import process_group
 from colorization.rehearsal import gradient_difference, rehearse_step
 from colorization.stage_data import open_stage_data
 from data_card import open_study_data
+from shared_folder import meet
 from shared_memory import clear_shared_memory
 
 _HOPELESS = 2.5  # estimates are in float32, and of what is kept alone
@@ -61,7 +63,7 @@ def look_around(experiment: dict[str, Any], meeting: str, token: str, me: str) -
     file `me`. Shared memory that dead processes left here is freed.
     """
     clear_shared_memory()
-    folder_fault = _meet(Path(meeting), token, me)
+    folder_fault = meet(Path(meeting), token, me)
     try:
         parsed = parse(Experiment, experiment)
         sets, data = open_study_data(parsed)
@@ -81,19 +83,6 @@ def _read_one(what: str, pictures: PictureSet) -> None:
         raise ConfigError(f"{what}: {pictures.name(0)} cannot be read: {error}") from error
 
 
-def _meet(meeting: Path, token: str, me: str) -> str:
-    written = meeting / "driver"
-    if not written.exists():
-        return f"{meeting.parent} is not the driver's: what the driver wrote there is not here"
-    try:
-        if written.read_text() != token:
-            return f"{written} holds something else than the driver wrote"
-        (meeting / me).write_text(token)
-    except OSError as error:
-        return f"{meeting.parent}: {error.strerror or error}"
-    return ""
-
-
 def compare_gradients(
     experiment: dict[str, Any], storage: str, workers: int, cpus: float, gpus: float
 ) -> float:
@@ -101,10 +90,13 @@ def compare_gradients(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from introduction import OwnProcessGroup
+
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
     trainer = TorchTrainer(
         _compare_on_rank,
         train_loop_config={"experiment": experiment},
+        torch_config=OwnProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources
         ),
@@ -125,4 +117,5 @@ def _compare_on_rank(config: dict[str, Any]) -> float:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    return gradient_difference(parse(Experiment, config["experiment"]), current_ranks(device))
+    with process_group(device):
+        return gradient_difference(parse(Experiment, config["experiment"]), current_ranks(device))

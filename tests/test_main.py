@@ -372,6 +372,17 @@ def test_under_torchrun_a_fault_of_another_rank_alone_is_told(
     assert done.stderr.count("no folder /nowhere/at/all") == 1, done.stderr
 
 
+@pytest.mark.slow
+def test_under_torchrun_ranks_without_a_network_end_with_who_and_why(
+    file: Path, tmp_path: Path, library_alone: dict[str, str]
+) -> None:
+    wrong = {**library_alone, "GLOO_SOCKET_IFNAME": "eth77"}
+    done = torchrun(["train", file, "--run-dir", tmp_path / "run"], wrong)
+    assert done.returncode != 0
+    assert "has no interface eth77, which GLOO_SOCKET_IFNAME names; it has " in done.stderr
+    assert "colorization/meeting.py" not in done.stderr  # no traceback of ours
+
+
 def test_a_typo_is_found_without_what_only_training_needs(file: Path) -> None:
     code = (
         "import sys\n"

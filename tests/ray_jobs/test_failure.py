@@ -19,6 +19,7 @@ from colorization import config
 from colorization.config import ConfigError
 from colorization.data import DataConfig, FolderSource, open_data
 from colorization.loss_log import Diverged
+from colorization.meeting import Unreachable
 from colorization.pictures import read_rgb
 from failure import StillWritten, failure_of, trial_failure
 from out_of_memory import Memory, note_out_of_memory, note_saving, read_memory
@@ -83,6 +84,13 @@ def test_a_rank_that_lost_another_is_not_named_before_it(telling: Exception, cau
     failure = failure_of(group({0: raised(lost), 1: raised(telling)}))
     assert failure.cause == cause
     assert failure.reason.startswith("rank 1: ")
+
+
+def test_ranks_that_cannot_reach_each_other_failed_of_the_network_unless_one_died():
+    unreachable = Unreachable("rank 1 (host b, 10.0.0.3) cannot be reached from ...: by gloo")
+    failure = failure_of(group({0: raised(unreachable), 1: raised(unreachable)}))
+    assert failure == Failure("network", f"rank 0: {unreachable}")
+    assert failure_of(group({0: raised(unreachable), 1: RayActorError()})).cause == "worker lost"
 
 
 @pytest.mark.parametrize("error", [RayActorError(), raised(RayActorError())])
