@@ -1,6 +1,5 @@
 """A real cluster of three hosts on one machine, brought up from the project's own cluster.yaml."""
 
-import ast
 import json
 import os
 import signal
@@ -17,7 +16,6 @@ from cluster_hosts import ROOT, Network, run_here, wait_until
 from past_study import PastStudy
 
 SHARED = "/mnt/colorization-shared"  # as the hosts see it
-_ENVIRONMENT = ". ~/colorization/cluster/environment.sh;"
 _DASHBOARD, _MLFLOW = 18265, 15000  # ports of the laptop
 _SETTINGS = f"""\
 cat > ~/cluster.env <<'END'
@@ -118,13 +116,11 @@ class ThreeHosts:
 
     def alive(self) -> set[str]:
         """Return the addresses of the machines that Ray has."""
-        found = self.head.run(
-            f'{_ENVIRONMENT} python -c \'import ray; ray.init(address="auto", '
-            'logging_level="ERROR", log_to_driver=False); print([n["NodeManagerAddress"] '
-            'for n in ray.nodes() if n["Alive"]])\' 2>/dev/null | tail -1',
-            check=False,
-        )
-        return set(ast.literal_eval(found.stdout.strip() or "[]"))
+        try:
+            nodes = json.loads(self.ask("/nodes?view=summary"))["data"]["summary"]
+        except OSError:  # the forward, or the dashboard, is not there yet
+            return set()
+        return {n["raylet"]["nodeManagerAddress"] for n in nodes if n["raylet"]["state"] == "ALIVE"}
 
     def submit(self, job: str, *words: str, working_dir: Path | None = None) -> None:
         """`ray job submit` from a folder that has nothing of the project, unless one is given."""
