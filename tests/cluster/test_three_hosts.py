@@ -214,6 +214,37 @@ def test_nothing_but_ray_and_ssh_listens_beyond_loopback_on_the_head(hosts):
     assert len(local) == 2
 
 
+def test_the_doctor_finds_a_healthy_cluster_well(hosts):
+    hosts.submit("well", "python", "doctor.py")
+    assert hosts.wait_for("well") == "SUCCEEDED", hosts.logs("well")
+    assert "no fault found" in hosts.logs("well")
+
+
+def test_the_doctor_finds_another_version_a_storage_apart_mlflow_down_and_a_closed_way(hosts):
+    head, one, other = hosts.head, *hosts.workers
+    metadata = one.run(
+        "echo ~/colorization/.venv/lib/python3*/site-packages/optuna-*.dist-info/METADATA"
+    ).stdout.strip()
+    one.run(f"sed 's/^Version: .*/Version: 0.0.1/' {metadata} > ~/METADATA")
+    one.run(f"mount --bind ~/METADATA {metadata}")
+    one.run("echo '# changed' >> ~/colorization/colorization/color.py")
+    other.run(f"ip route add blackhole {one.address}")
+    head.run("pkill -9 -f cluster/mlflow.sh; kill -9 $(pgrep -f 'mlflow server|mlflow.server')")
+    hosts.submit("ill", "python", "doctor.py", "--storage", "/tmp/apart")
+    assert hosts.wait_for("ill") == "FAILED"
+    told = hosts.logs("ill")
+    assert f"FAULT {one.address}: optuna 0.0.1 there" in told
+    assert f"FAULT {one.address}: the project's code is another" in told
+    assert f"FAULT {other.address}: /tmp/apart is not the driver's" in told
+    assert "FAULT MLflow: " in told
+    assert f"cannot be reached from rank 1 (host host2, {other.address})" in told
+    # Each with its mend; and all is well again.
+    assert told.count("\n  -> ") == told.count("FAULT ")
+    one.run(f"umount {metadata}; sed -i '$d' ~/colorization/colorization/color.py")
+    other.run(f"ip route delete blackhole {one.address}")
+    head.run(". ~/colorization/cluster/environment.sh && bash ~/colorization/cluster/mlflow.sh")
+
+
 def test_ray_down_leaves_no_process_on_any_host(hosts):
     hosts.down()
     for host in (hosts.head, *hosts.workers):
