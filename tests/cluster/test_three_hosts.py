@@ -237,7 +237,7 @@ def test_the_doctor_finds_another_version_a_storage_apart_mlflow_down_and_a_clos
     assert f"FAULT {one.address}: the project's code is another" in told
     assert f"FAULT {other.address}: /tmp/apart is not the driver's" in told
     assert "FAULT MLflow: " in told
-    assert f"cannot be reached from rank 1 (host host2, {other.address})" in told
+    assert "cannot be reached from" in told
     # Each with its mend; and all is well again.
     assert told.count("\n  -> ") == told.count("FAULT ")
     one.run(f"umount {metadata}; sed -i '$d' ~/colorization/colorization/color.py")
