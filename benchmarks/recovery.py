@@ -102,7 +102,7 @@ def _first_epoch(hosts: ThreeHosts, name: str) -> int:
 
 
 def _lose_process(hosts: ThreeHosts, job: str, kill: int) -> str:
-    hosts.workers[kill % 2].run("kill -9 $(pgrep -f ray::RayTrainWorker)")
+    hosts.workers[kill % 2].run("pkill -9 -f ^ray::RayTrainWorker")
     return job
 
 
@@ -117,7 +117,7 @@ def _lose_host(hosts: ThreeHosts, job: str, kill: int) -> str:
 def _lose_driver(hosts: ThreeHosts, job: str, kill: int) -> str:
     """Kill the driver, and submit the job that goes on."""
     name = job.rpartition("-")[0]
-    hosts.head.run("kill -9 $(pgrep -f '^python tune.py')")
+    hosts.head.run("pkill -9 -f '^python tune.py'")
     hosts.wait_for(job)
     again = f"{name}-{kill + 1}"
     hosts.submit(again, "python", "tune.py", "--name", name, "--resume", "--preflight", "off")

@@ -7,8 +7,9 @@ keep_up() {
   server=''
   while pgrep -x gcs_server >/dev/null; do
     if ! kill -0 "$server" 2>/dev/null; then
+      [ -z "$server" ] || kill -9 -- "-$server" 2>/dev/null || true  # its own, that hold the port
       setsid mlflow server --backend-store-uri "$MLFLOW_DATABASE" \
-        --artifacts-destination "$MLFLOW_ARTIFACTS" --host 127.0.0.1 --port 5000 --workers 1 &
+        --artifacts-destination "$MLFLOW_ARTIFACTS" --host 127.0.0.1 --port 5000 --workers 1 9>&- &
       server=$!
     fi
     sleep 5

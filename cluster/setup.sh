@@ -22,3 +22,7 @@ if [ -n "$STORAGE_SERVER" ] && ! mountpoint -q "$STORAGE"; then
   "${root[@]}" mount -t nfs4 -o hard,noresvport,timeo=600,retrans=2 "$STORAGE_SERVER" "$STORAGE"
 fi
 [ -w "$STORAGE" ] || "${root[@]}" install -d -o "$(id -un)" "$STORAGE"
+
+# Ray's own commands (`ray down`, `ray exec`) and people who log in find `ray` and the settings.
+line='. ~/colorization/cluster/environment.sh'
+grep -qxF "$line" ~/.bashrc 2>/dev/null || echo "$line" >> ~/.bashrc
