@@ -56,6 +56,20 @@ def code_version(file: Path = _LIBRARY) -> CodeVersion | None:
 
 
 @cache
+def source_hash() -> str:
+    """Return a hash of the library's own files, for a copy that git knows nothing of.
+
+    The machines of a cluster have the project without its history.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(_LIBRARY.parent.rglob("*")):
+        if file.suffix in (".py", ".yaml"):
+            digest.update(f"{file.relative_to(_LIBRARY.parent)}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
 def installed() -> dict[str, str]:
     """Return the version of each installed distribution, by name; half a second when first asked.
 

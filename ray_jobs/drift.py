@@ -81,6 +81,7 @@ def _parts(found: Surroundings) -> Iterator[tuple[str, Any]]:
     code = found["code"] or {}
     yield "commit", code.get("commit")
     yield "changes in the checkout (hash of the diff)", code.get("diff_hash") or None
+    yield "the library's files (hash)", code.get("source")
     yield "files not in git", ", ".join(code.get("untracked", [])) or None
     yield from flatten({key: value for key, value in found.items() if key not in _ASIDE}).items()
     for name, value in found["environment"].items():

@@ -90,7 +90,9 @@ def surroundings_tags(found: Surroundings) -> dict[str, str]:
         "threads": str(found["torch"]["threads"]),
         "precision": found["precision"],
     }
-    if code:  # of the machine that trained, which counts more than the driver's
+    if source := (code or {}).get("source"):
+        tags["source.hash"] = source
+    elif code:  # of the machine that trained, which counts more than the driver's
         tags["mlflow.source.git.commit"] = code["commit"]
         tags["git.changed"] = str(code["changed"]).lower()
     return tags

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from colorization import surroundings as module
-from colorization.code_version import CodeVersion
+from colorization.code_version import CodeVersion, source_hash
 from colorization.distributed import current_ranks
 from colorization.experiment import SPEED_ONLY, Experiment
 from colorization.surroundings import (
@@ -20,6 +20,7 @@ from colorization.surroundings import (
     write_surroundings,
 )
 from colorization.training import Report, fit
+from drift import differences
 from rank_pool import RankPool
 from rank_pool import fit as watched_fit
 
@@ -67,6 +68,16 @@ def test_they_name_code_libraries_machine_and_settings(tiny: Make, tmp_path: Pat
     assert found["settings"]["train.micro_batches"] == 1
     pins = (tmp_path / FOLDER / "epoch-00001.requirements.txt").read_text().splitlines()
     assert f"torch=={version('torch')}" in pins
+
+
+def test_a_copy_that_git_knows_nothing_of_is_told_by_its_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "code_version", lambda: None)
+    found = surroundings(current_ranks("cpu"))
+    assert found["code"] == {"source": source_hash()}
+    [difference] = differences(found, {**found, "code": {"source": "another"}})
+    assert difference.what == "the library's files (hash)"
 
 
 def test_the_environment_is_told_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
