@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorization.color import lab_to_rgb, rgb_to_lab
+from colorization.coloring import ColorOptions, check_options
 from colorization.config import ConfigError
 from colorization.models.colorizer import Colorizer
 from colorization.pictures import (
@@ -27,6 +28,9 @@ from colorization.pictures import (
 
 _STRIP_PIXELS = 2**20  # conversions of large pictures go by strips of rows of about this size
 _MAX_ASPECT = 4  # of what the model sees; longer pictures are shown to it with a smaller short side
+
+
+DEFAULTS = ColorOptions()
 
 
 class PictureColorizer:
@@ -45,18 +49,31 @@ class PictureColorizer:
         self.size = size
         self.device = torch.device(device)
 
-    @torch.inference_mode()
-    def __call__(self, picture: Picture) -> Picture:
-        """Color a picture: same size, depth and alpha; colors of the input are not looked at.
+    def __call__(self, picture: Picture, options: ColorOptions = DEFAULTS) -> list[Picture]:
+        """Color a picture, once for each of `options.samples`: same size, depth and alpha.
 
-        Colors outside sRGB are clipped. Raises ValueError if the model's colors are not finite.
+        Colors of the input are not looked at. Raises ConfigError for options that the model cannot
+        follow and ValueError if its colors are not finite.
         """
+        return list(self.samples(picture, options))
+
+    def one(self, picture: Picture) -> Picture:
+        """Color a picture as the model is scored: without options, by its first sample."""
+        (colored,) = self(picture)
+        return colored
+
+    @torch.inference_mode()
+    def samples(self, picture: Picture, options: ColorOptions = DEFAULTS) -> Iterator[Picture]:
+        """Color a picture as a call does, one sample in memory at a time."""
+        check_options(options, self.model)
         height, width = picture.rgb.shape[:2]
         lightness = torch.cat([self._lab(rows)[:, :1] for rows in _strips(picture.rgb)], dim=-2)
-        ab = _resize(
-            self._color(_resize(lightness, self._working(height, width))),
-            (height, width),
-        )
+        small = self._color(_resize(lightness, self._working(height, width)), options)
+        for ab in small:
+            ab = _resize(ab, (height, width)) * options.saturation
+            yield Picture(self._put_together(picture, lightness, ab), picture.alpha)
+
+    def _put_together(self, picture: Picture, lightness: Tensor, ab: Tensor) -> np.ndarray:
         colored = np.empty_like(picture.rgb)
         peak = np.iinfo(colored.dtype).max
         top = 0
@@ -65,7 +82,7 @@ class PictureColorizer:
             lab = torch.cat((lightness[..., strip, :], ab[..., strip, :]), dim=1)
             rgb = (lab_to_rgb(lab)[0] * peak).round().permute(1, 2, 0)
             rows[:] = rgb.cpu().numpy().astype(colored.dtype)
-        return Picture(colored, picture.alpha)
+        return colored
 
     def _lab(self, rgb: np.ndarray) -> Tensor:
         if rgb.dtype != np.uint8:
@@ -79,13 +96,14 @@ class PictureColorizer:
         scale = min(self.size / short, _MAX_ASPECT * self.size / long)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def _color(self, lightness: Tensor) -> Tensor:
+    def _color(self, lightness: Tensor, options: ColorOptions) -> Tensor:
         height, width = lightness.shape[-2:]
         multiple = self.model.multiple
         padding = (0, -width % multiple, 0, -height % multiple)
         padded = F.pad(lightness, padding, mode="replicate")
         with torch.autocast(self.device.type, enabled=False):
-            ab = self.model.colorize(padded)[0, ..., :height, :width].float()
+            ab = self.model.colorize(padded, options.samples, options.temperature, options.seed)
+        ab = ab[..., :height, :width].float()
         if not ab.isfinite().all():
             raise ValueError("the model's colors are not finite: its weights are damaged")
         return ab
@@ -107,14 +125,21 @@ def _resize(channels: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.clamp(-1, 1)  # bicubic overshoots at edges
 
 
-def colorize_bytes(colorizer: PictureColorizer, data: bytes, name: str | None = None) -> bytes:
-    """Color an encoded picture and encode it again, in the same size.
+def colorize_bytes(
+    colorizer: PictureColorizer,
+    data: bytes,
+    options: ColorOptions = DEFAULTS,
+    name: str | None = None,
+) -> list[bytes]:
+    """Color an encoded picture and encode it again, in the same size, once for each sample.
 
     PNG, TIFF and WebP come back in their format and lossless, JPEG as JPEG, everything else as PNG.
-    Raises UnreadablePicture, which calls the picture `name`.
+    Raises UnreadablePicture, which calls the picture `name`, and ConfigError for options that the
+    model cannot follow.
     """
-    colored = colorizer(read_picture(data, name))
-    return encode_picture(colored, format_suffix(data) or ".png")
+    suffix = format_suffix(data) or ".png"
+    samples = colorizer.samples(read_picture(data, name), options)
+    return [encode_picture(colored, suffix) for colored in samples]
 
 
 @dataclass(frozen=True)
@@ -146,7 +171,7 @@ def colorize_files(
     summary = Summary()
     for picture, target in jobs:
         try:
-            colored = colorizer(read_picture(picture))
+            (colored,) = colorizer(read_picture(picture))
         except UnreadablePicture as error:
             summary.failed.append((picture, str(error)))
             on_done(picture, error)

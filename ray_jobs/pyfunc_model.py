@@ -50,7 +50,8 @@ class ColorizerModel(PythonModel):
         if not isinstance(picture, bytes):
             return None, f"row {row}: found {type(picture).__name__}; encoded bytes are needed"
         try:
-            return colorize_bytes(self._colorizer, picture, f"row {row}"), None
+            (colored,) = colorize_bytes(self._colorizer, picture, name=f"row {row}")
+            return colored, None
         except UnreadablePicture as error:
             return None, str(error)
 

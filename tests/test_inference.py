@@ -35,9 +35,13 @@ class SepiaByLightness(Colorizer):
         yield from ()
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        del temperature
+        del temperature, seed
         assert lightness.shape[-2] % self.multiple == lightness.shape[-1] % self.multiple == 0
         assert not self.training
         assert not torch.is_autocast_enabled("cpu")
@@ -48,9 +52,13 @@ class SepiaByLightness(Colorizer):
 
 class Broken(SepiaByLightness):
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        del temperature
+        del temperature, seed
         return super().colorize(lightness, samples) * torch.nan
 
 
@@ -71,7 +79,7 @@ def test_a_picture_of_the_training_size_is_colored_without_resampling() -> None:
     rgb = photo(64, 64)
     lab = rgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1)[None])
     expected = render(lab[:, :1], model.eval().colorize(lab[:, :1])[0])[0].permute(1, 2, 0).numpy()
-    colored = PictureColorizer(model, 64)(Picture(rgb)).rgb
+    colored = PictureColorizer(model, 64)(Picture(rgb))[0].rgb
     assert np.array_equal(colored, expected)
     assert torch.equal(model.seen[1], lab[:, :1])
 
@@ -83,7 +91,7 @@ def test_a_picture_of_the_training_size_is_colored_without_resampling() -> None:
 )
 def test_size_and_depth_stay_and_lightness_with_them(height: int, width: int, dtype: type) -> None:
     gray = np.repeat(photo(height, width, dtype)[..., :1], 3, axis=2)
-    colored = PictureColorizer(SepiaByLightness(), 64)(Picture(gray)).rgb
+    colored = PictureColorizer(SepiaByLightness(), 64)(Picture(gray))[0].rgb
     assert colored.shape == gray.shape
     assert colored.dtype == dtype
     # Dark and bright colors leave sRGB and are clipped; between them lightness is exact.
@@ -114,9 +122,13 @@ class FixedSize(SepiaByLightness):
     fixed_size = True
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        del temperature
+        del temperature, seed
         assert lightness.shape == (1, 1, 48, 48)
         self.seen.append(lightness)
         ramp = torch.linspace(-0.1, 0.1, 48).expand(48, 48)
@@ -131,7 +143,7 @@ class FixedSize(SepiaByLightness):
 def test_a_model_of_one_size_sees_the_whole_of_any_picture(height: int, width: int) -> None:
     model = FixedSize()
     gray = np.full((height, width, 3), 119, np.uint8)
-    colored = PictureColorizer(model, 48)(Picture(gray)).rgb
+    colored = PictureColorizer(model, 48)(Picture(gray))[0].rgb
     assert len(model.seen) == 1
     assert colored.shape == gray.shape
     a, b = rgb_to_lab(torch.from_numpy(colored).permute(2, 0, 1))[1:].numpy()
@@ -149,8 +161,8 @@ def test_a_picture_one_pixel_wide_is_colored_like_one_that_is_one_pixel_high() -
     rows = photo(500, 1)
     columns = rows.transpose(1, 0, 2)
     upright, lying = SepiaByLightness(), SepiaByLightness()
-    colored = PictureColorizer(upright, 64)(Picture(rows)).rgb
-    expected = PictureColorizer(lying, 64)(Picture(columns)).rgb
+    colored = PictureColorizer(upright, 64)(Picture(rows))[0].rgb
+    expected = PictureColorizer(lying, 64)(Picture(columns))[0].rgb
     assert torch.allclose(upright.seen[0][..., :1], lying.seen[0][..., :1, :].mT, atol=1e-5)
     assert np.abs(colored.astype(int) - expected.transpose(1, 0, 2)).max() <= 1
     assert np.ptp(colored.astype(int), axis=0).min() > 50
@@ -168,7 +180,7 @@ def test_padding_repeats_the_border_and_is_cropped_again() -> None:
     model = SepiaByLightness()
     colorizer = PictureColorizer(model, 64)
     rgb = photo(64, 70)
-    colored = colorizer(Picture(rgb)).rgb
+    colored = colorizer(Picture(rgb))[0].rgb
     seen = model.seen[0]
     assert seen.shape[-2:] == (64, 80)
     assert torch.equal(seen[..., 70:], seen[..., 69:70].expand(1, 1, 64, 10))
@@ -181,15 +193,19 @@ def test_padding_repeats_the_border_and_is_cropped_again() -> None:
 def test_colors_stay_where_they_belong_when_resized() -> None:
     class LeftRight(SepiaByLightness):
         def colorize(
-            self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+            self,
+            lightness: Tensor,
+            samples: int = 1,
+            temperature: float | None = None,
+            seed: int = 0,
         ) -> Tensor:
-            del temperature
+            del temperature, seed
             ab = torch.zeros(samples, 1, 2, *lightness.shape[-2:])
             ab[..., : lightness.shape[-1] // 2] = 0.3
             return ab
 
     gray = np.full((256, 256, 3), 128, np.uint8)
-    colored = PictureColorizer(LeftRight(), 64)(Picture(gray)).rgb.astype(int)
+    colored = PictureColorizer(LeftRight(), 64)(Picture(gray))[0].rgb.astype(int)
     assert (colored[:, :120, 0] - colored[:, :120, 2]).min() > 40
     assert np.ptp(colored[:, 136:], axis=2).max() == 0
 
@@ -199,30 +215,30 @@ def test_a_colored_input_is_recolored_from_its_lightness_alone() -> None:
     lightness = torch.from_numpy(lightness_of(rgb) / 50 - 1).float()[None, None]
     gray = render(lightness, torch.zeros(1, 2, 64, 64))[0].permute(1, 2, 0).numpy()
     colorizer = PictureColorizer(SepiaByLightness(), 64)
-    first, second = colorizer(Picture(rgb)).rgb, colorizer(Picture(gray)).rgb
+    first, second = colorizer(Picture(rgb))[0].rgb, colorizer(Picture(gray))[0].rgb
     assert np.abs(first.astype(int) - second).max() <= 3  # gray was rounded to 8 bits
 
 
 def test_alpha_passes_through() -> None:
     alpha = photo(30, 40)[..., 0]
-    colored = PictureColorizer(SepiaByLightness(), 32)(Picture(photo(30, 40), alpha))
+    (colored,) = PictureColorizer(SepiaByLightness(), 32)(Picture(photo(30, 40), alpha))
     assert colored.alpha is not None
     assert np.array_equal(colored.alpha, alpha)
 
 
 def test_strips_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:
     colorizer = PictureColorizer(SepiaByLightness(), 64)
-    whole = colorizer(Picture(photo(101, 67))).rgb
+    whole = colorizer(Picture(photo(101, 67)))[0].rgb
     monkeypatch.setattr("colorization.inference._STRIP_PIXELS", 500)
-    assert np.array_equal(colorizer(Picture(photo(101, 67))).rgb, whole)
+    assert np.array_equal(colorizer(Picture(photo(101, 67)))[0].rgb, whole)
 
 
 def test_autocast_outside_and_training_mode_do_not_reach_the_model() -> None:
     model = SepiaByLightness().train()
     colorizer = PictureColorizer(model, 32)
-    expected = colorizer(Picture(photo(50, 40))).rgb
+    expected = colorizer(Picture(photo(50, 40)))[0].rgb
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert np.array_equal(colorizer(Picture(photo(50, 40))).rgb, expected)
+        assert np.array_equal(colorizer(Picture(photo(50, 40)))[0].rgb, expected)
 
 
 def test_a_model_that_returns_nan_is_an_error_and_no_black_picture() -> None:
@@ -242,7 +258,7 @@ def colorizer() -> PictureColorizer:
 def test_bytes_come_back_in_their_format(
     colorizer: PictureColorizer, suffix: str, kind: str, tmp_path: Path
 ) -> None:
-    data = colorize_bytes(colorizer, encode_picture(Picture(photo(40, 50)), suffix))
+    (data,) = colorize_bytes(colorizer, encode_picture(Picture(photo(40, 50)), suffix))
     (tmp_path / "a").write_bytes(data)
     with Image.open(tmp_path / "a") as image:
         assert image.format == kind
@@ -251,17 +267,17 @@ def test_bytes_come_back_in_their_format(
 
 def test_png_bytes_lose_nothing(colorizer: PictureColorizer) -> None:
     for rgb in (photo(40, 50), photo(40, 50, np.uint16)):
-        data = colorize_bytes(colorizer, encode_picture(Picture(rgb), ".png"))
-        assert np.array_equal(read_picture(data).rgb, colorizer(Picture(rgb)).rgb)
+        (data,) = colorize_bytes(colorizer, encode_picture(Picture(rgb), ".png"))
+        assert np.array_equal(read_picture(data).rgb, colorizer(Picture(rgb))[0].rgb)
 
 
 def test_bytes_of_other_formats_become_png_and_bad_ones_carry_their_name(
     colorizer: PictureColorizer,
 ) -> None:
     bitmap = cv2.imencode(".bmp", photo(8, 9))[1].tobytes()
-    assert colorize_bytes(colorizer, bitmap).startswith(b"\x89PNG")
+    assert colorize_bytes(colorizer, bitmap)[0].startswith(b"\x89PNG")
     with pytest.raises(UnreadablePicture, match=r"upload 3: found text"):
-        colorize_bytes(colorizer, b"hello", "upload 3")
+        colorize_bytes(colorizer, b"hello", name="upload 3")
 
 
 def test_a_folder_of_all_kinds_is_colorized_and_the_unreadable_one_named(

@@ -71,14 +71,18 @@ class Colorizer(nn.Module, ABC):
 
     @abstractmethod
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness in [-1, 1] its ab: (samples, B, 2, H, W), ab/110.
 
         `temperature` scales the noise of stochastic models: None is the model's own setting, 0
-        gives the mean sample. Sample i is made of the same noise for every picture, so that it
-        does not depend on the pictures around it, on the number of ranks or on the machine. A
-        model without randomness returns the same picture `samples` times.
+        gives the mean sample. Sample i of a seed is made of the same noise for every picture, so
+        that it does not depend on the pictures around it, on the number of ranks or on the machine.
+        A model without randomness returns the same picture `samples` times.
         """
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
@@ -94,13 +98,13 @@ class Colorizer(nn.Module, ABC):
         return {name: mean.item() for name, mean in means.items()}
 
 
-def noise(samples: int, size: int, device: torch.device) -> Tensor:
+def noise(samples: int, size: int, device: torch.device, seed: int = 0) -> Tensor:
     """Draw N(0, 1) for samples of a stochastic model: (samples, size) float32.
 
-    The same in every call, and sample i does not depend on how many there are. Drawn on the CPU,
-    whose generator gives the same numbers on every machine.
+    The same in every call with a seed, and sample i does not depend on how many there are. Drawn on
+    the CPU, whose generator gives the same numbers on every machine.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(size, generator=generator) for _ in range(samples)]).to(device)
 
 

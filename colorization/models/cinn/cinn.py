@@ -170,6 +170,7 @@ class CINN(Colorizer):
         lightness: Tensor,
         samples: int = 1,
         temperature: float | None = None,
+        seed: int = 0,
         *,
         colored: Tensor | None = None,
     ) -> Tensor:
@@ -181,7 +182,7 @@ class CINN(Colorizer):
         """
         conditions = self.network.condition(self._picture(lightness, colored))
         scale = self.config.temperature if temperature is None else temperature
-        latents = scale * noise(samples, self.network.flow.size, lightness.device)
+        latents = scale * noise(samples, self.network.flow.size, lightness.device, seed)
         small = [
             self.network.flow.inverse(z.expand(len(lightness), -1), conditions) for z in latents
         ]

@@ -116,13 +116,17 @@ class CVAE(Colorizer):
         )
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), one latent a sample."""
         if temperature is None:
             temperature = self.config.temperature
         features = self.network.encode(lightness)
-        latents = temperature * noise(samples, latent_size(features), lightness.device)
+        latents = temperature * noise(samples, latent_size(features), lightness.device, seed)
         decoded = (self.network.decode(features, z.expand(len(lightness), -1)) for z in latents)
         return torch.stack([to_ab(2 * rgb - 1, "rgb") for rgb in decoded])
 
