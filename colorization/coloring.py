@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from colorization.config import Config, ConfigError
+from colorization.foreground import ForegroundOptions
 from colorization.models.colorizer import Colorizer
 
 MAX_SAMPLES = 64
@@ -39,6 +40,9 @@ class ColorOptions(Config):
     )
     tile: bool = Field(
         default=False, description="show the model large pictures by parts as well, for detail"
+    )
+    foreground: ForegroundOptions | None = Field(
+        default=None, description="what stays in color, on a gray background; none: everything"
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from colorization.color import lab_to_rgb, rgb_to_lab
 from colorization.coloring import ColorOptions, check_options
 from colorization.config import ConfigError
+from colorization.foreground import ForegroundFinder, MaskDoesNotFit
 from colorization.models.colorizer import Colorizer
 from colorization.pictures import (
     PICTURE_SUFFIXES,
@@ -48,12 +49,24 @@ class PictureColorizer:
         self.model = model.to(device).eval()
         self.size = size
         self.device = torch.device(device)
+        self._foreground = ForegroundFinder(device)
+
+    def prepare(self, options: ColorOptions) -> None:
+        """Load what these options need beside the model, before there is a picture.
+
+        Raises ConfigError for options that the model cannot follow, and where the weights of a
+        segmenter are not to be had.
+        """
+        check_options(options, self.model)
+        if options.foreground is not None:
+            self._foreground.prepare(options.foreground)
 
     def __call__(self, picture: Picture, options: ColorOptions = DEFAULTS) -> list[Picture]:
         """Color a picture, once for each of `options.samples`: same size, depth and alpha.
 
         Colors of the input are not looked at. Raises ConfigError for options that the model cannot
-        follow and ValueError if its colors are not finite.
+        follow, MaskDoesNotFit for a mask of other proportions, and ValueError if the model's colors
+        are not finite.
         """
         return list(self.samples(picture, options))
 
@@ -66,12 +79,21 @@ class PictureColorizer:
     def samples(self, picture: Picture, options: ColorOptions = DEFAULTS) -> Iterator[Picture]:
         """Color a picture as a call does, one sample in memory at a time."""
         check_options(options, self.model)
+        kept = self._kept(picture, options)
         height, width = picture.rgb.shape[:2]
         lightness = torch.cat([self._lab(rows)[:, :1] for rows in _strips(picture.rgb)], dim=-2)
         small = self._color(_resize(lightness, self._working(height, width)), options)
         for ab in small:
             ab = _resize(ab, (height, width)) * options.saturation
+            if kept is not None:
+                ab = ab * kept
             yield Picture(self._put_together(picture, lightness, ab), picture.alpha)
+
+    def _kept(self, picture: Picture, options: ColorOptions) -> Tensor | None:
+        """Return how much of its color each pixel keeps (H, W), None where all do."""
+        if options.foreground is None:
+            return None
+        return torch.from_numpy(self._foreground(picture, options.foreground)).to(self.device)
 
     def _put_together(self, picture: Picture, lightness: Tensor, ab: Tensor) -> np.ndarray:
         colored = np.empty_like(picture.rgb)
@@ -139,7 +161,10 @@ def colorize_bytes(
     """
     suffix = format_suffix(data) or ".png"
     samples = colorizer.samples(read_picture(data, name), options)
-    return [encode_picture(colored, suffix) for colored in samples]
+    try:
+        return [encode_picture(colored, suffix) for colored in samples]
+    except MaskDoesNotFit as error:
+        raise MaskDoesNotFit(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True)

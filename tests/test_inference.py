@@ -9,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from colorization.color import render, rgb_to_lab
+from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
+from colorization.foreground import ForegroundOptions
 from colorization.inference import PictureColorizer, colorize_bytes, colorize_files
 from colorization.models.colorizer import Colorizer, Progress, Turn
 from colorization.pictures import (
@@ -418,3 +420,46 @@ def test_one_unreadable_picture_is_reported_and_not_raised(
     assert summary.done == []
     assert "empty file" in summary.failed[0][1]
     assert not (tmp_path / "out").exists()
+
+
+def half_mask(height: int, width: int) -> bytes:
+    """White on the left half."""
+    mask = np.zeros((height, width, 3), np.uint8)
+    mask[:, : width // 2] = 255
+    return encode_picture(Picture(mask), ".png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_outside_the_foreground_a_picture_is_gray_and_inside_as_without(dtype: type) -> None:
+    colorizer = PictureColorizer(SepiaByLightness(), 64)
+    picture = Picture(np.repeat(photo(90, 120, dtype)[..., :1], 3, 2))
+    (whole,) = colorizer(picture)
+    mask = half_mask(45, 60)
+    (left,) = colorizer(picture, ColorOptions(foreground=ForegroundOptions(mask=mask)))
+    assert np.array_equal(left.rgb[:, :59], whole.rgb[:, :59])
+    assert np.ptp(left.rgb[:, 61:].astype(int), axis=2).max() <= (1 if dtype == np.uint8 else 60)
+    foreground = ForegroundOptions(mask=mask, invert=True)
+    (right,) = colorizer(picture, ColorOptions(foreground=foreground))
+    assert np.array_equal(right.rgb[:, 61:], whole.rgb[:, 61:])
+    assert not np.array_equal(right.rgb[:, :59], whole.rgb[:, :59])
+
+
+def test_a_mask_that_does_not_fit_is_said_of_the_picture_it_was_meant_for() -> None:
+    colorizer = PictureColorizer(SepiaByLightness(), 64)
+    options = ColorOptions(foreground=ForegroundOptions(mask=half_mask(60, 45)))
+    colorizer.prepare(options)
+    data = encode_picture(Picture(photo(90, 120)), ".png")
+    with pytest.raises(UnreadablePicture, match="row 3: the mask has 45 x 60 pixels, the picture"):
+        colorize_bytes(colorizer, data, options, "row 3")
+
+
+def test_what_options_need_is_missed_before_there_is_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    colorizer = PictureColorizer(SepiaByLightness(), 64)
+    with pytest.raises(ConfigError, match=r"deeplabv3_resnet101_coco-586e9e4e\.pth"):
+        colorizer.prepare(ColorOptions(foreground=ForegroundOptions()))
+    with pytest.raises(ConfigError, match="samples"):
+        colorizer.prepare(ColorOptions(samples=2))
