@@ -25,7 +25,7 @@ def joint_bilateral(
     columns, column_offsets = _places(guide.shape[3], small.shape[3], guide.device)
     both = torch.cat([F.adaptive_avg_pool2d(guide, (small.shape[2], small.shape[3])), small], dim=1)
     total = torch.zeros_like(guide)
-    result = guide.new_zeros(len(small), small.shape[1], *guide.shape[2:])
+    result = guide.new_zeros(small.shape[0], small.shape[1], *guide.shape[2:])
     for down in range(-radius, radius + 1):
         near_rows = (rows + down).clamp(0, small.shape[2] - 1)
         row_distances = (row_offsets - down).square().view(-1, 1)

@@ -85,6 +85,21 @@ class Colorizer(nn.Module, ABC):
         A model without randomness returns the same picture `samples` times.
         """
 
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of a sample's noise for pictures of these sides; empty: none is drawn.
+
+        Where it depends on the sides, its last two numbers are proportional to them.
+        """
+        del height, width
+        return ()
+
+    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
+        """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of one sample's noise, scaled already.
+
+        `latent` is (1, *latent_shape(H, W)). What `colorize` does with the noise that it draws.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws nothing")
+
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
         """Return what else is to be known of scaled Lab pictures (B, 3, H, W): (B, ...) each.
 
