@@ -80,7 +80,7 @@ class PictureColorizer:
         for rows in _strips(colored):
             strip = slice(top, top := top + len(rows))
             lab = torch.cat((lightness[..., strip, :], ab[..., strip, :]), dim=1)
-            rgb = (lab_to_rgb(lab)[0] * peak).round().permute(1, 2, 0)
+            rgb = (lab_to_rgb(lab, keep_lightness=True)[0] * peak).round().permute(1, 2, 0)
             rows[:] = rgb.cpu().numpy().astype(colored.dtype)
         return colored
 
