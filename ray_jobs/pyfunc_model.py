@@ -13,7 +13,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from colorization.export import load_exported
-from colorization.inference import PictureColorizer, colorize_bytes
+from colorization.inference import PictureColorizer
+from colorization.photographs import colorize_bytes
 from colorization.pictures import UnreadablePicture
 
 
