@@ -2,13 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from colorization.config import Config, ConfigError
 from colorization.foreground import ForegroundOptions
 from colorization.models.colorizer import Colorizer
 
 MAX_SAMPLES = 64
+_LEAST_GAIN, _MOST_GAIN = 0.1, 10.0
+
+
+def _gain(value: object) -> object:
+    """Say in one sentence what a gain may be, of whatever type."""
+    if value == "auto":
+        return value
+    try:
+        gain = float(str(value))
+    except ValueError:
+        gain = 0.0
+    if not _LEAST_GAIN <= gain <= _MOST_GAIN:
+        allowed = f"auto or a number from {_LEAST_GAIN} to {_MOST_GAIN:g}"
+        raise ValueError(f"found {value!r}; {allowed} is needed")
+    return gain
 
 
 class ColorOptions(Config):
@@ -30,7 +45,7 @@ class ColorOptions(Config):
         lt=2**63,
         description="of what is drawn; sample i of a seed is the same noise in every picture",
     )
-    gain: Literal["auto"] | Annotated[float, Field(ge=0.1, le=10)] = Field(
+    gain: Annotated[float | Literal["auto"], BeforeValidator(_gain)] = Field(
         default=1.0,
         description="the model sees lightness times this; auto for pictures without middle tones",
     )

@@ -18,7 +18,8 @@ from colorization.color_flags import FLAT_NAMES, parse_flat
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
 from colorization.export import load_exported
-from colorization.inference import PictureColorizer, colorize_bytes
+from colorization.inference import PictureColorizer
+from colorization.photographs import colorize_bytes
 from colorization.pictures import UnreadablePicture, read_header
 
 MAX_MEGAPIXELS = 100  # of a picture in a request: one must not take a server's memory from others

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorization.color_flags import FLAT_NAMES, add_color_flags, parse_flat, read_color_flags
+from colorization.color_flags import FLAT_NAMES, parse_flat, read_color_flags
 from colorization.coloring import ColorOptions
+from colorization.colorize_arguments import add_color_flags
 from colorization.config import ConfigError
 from colorization.foreground import ForegroundOptions
 from colorization.pictures import Picture, encode_picture
@@ -58,13 +59,14 @@ def test_a_mask_is_read_from_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--samples", "65"], "samples: found 65"),
-        (["--gain", "bright"], "gain"),
-        (["--softness", "3"], "softness: says how color is kept in a foreground, and none"),
-        (["--invert"], "invert: says how"),
-        (["--foreground", "persn"], "foreground.classes.0: found 'persn'"),
+        (["--samples", "65"], "--samples: found '65'"),
+        (["--gain", "bright"], "--gain: found 'bright'"),
+        (["--foreground", "--softness", "-1"], "--softness: found '-1'"),
+        (["--softness", "3"], "--softness: says how color is kept in a foreground, and none"),
+        (["--invert"], "--invert: says how"),
+        (["--foreground", "persn"], "--foreground: found 'persn'"),
         (["--mask", "nowhere.png"], "--mask: nowhere.png: No such file"),
-        (["--mask", __file__], "foreground.mask: the mask: found text"),
+        (["--mask", __file__], "--mask: the mask: found text"),
     ],
 )
 def test_what_cannot_be_meant_is_named(words: list[str], message: str) -> None:

@@ -1,5 +1,6 @@
 """What every model is to the trainer and to a user: players that take turns, and colorize()."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,18 @@ def noise(samples: int, size: int, device: torch.device, seed: int = 0) -> Tenso
     """
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(size, generator=generator) for _ in range(samples)]).to(device)
+
+
+def weights_digest(model: Colorizer) -> str:
+    """Return a hash of what a model colors with; a run and what is exported of it have the same."""
+    digest = hashlib.sha256()
+    unused = tuple(f"{part}." for part in model.training_only)
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(unused):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(content.numpy())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from colorization.color_flags import parse_flat
 from colorization.data import open_data
-from colorization.inference import colorize_bytes
+from colorization.photographs import colorize_bytes
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def test_params_are_the_options_of_coloring(model):
         ({"saturation": 9}, "params: saturation: found 9"),
         ({"saturation": "much"}, "saturation"),
         ({"samples": 2}, "params: samples: found 2; this model draws nothing"),
-        ({"foreground": "persn"}, "params: foreground.classes.0: found 'persn'"),
-        ({"mask": "AAAA"}, "params: foreground.mask: the mask: found"),
+        ({"foreground": "persn"}, "params: foreground: found 'persn'"),
+        ({"mask": "AAAA"}, "params: mask: the mask: found"),
     ],
 )
 def test_a_param_that_is_unknown_or_wrong_is_an_error_that_names_it(model, params, message):
