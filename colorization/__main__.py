@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from colorization.colorize_arguments import add_colorize
+from colorization.worker_pool import start_early
+
 if TYPE_CHECKING:
     from colorization.process_group import Group
+
+_GOES_ON = {
+    "train": "; the same command goes on from the last checkpoint",
+    "colorize": "; the same command goes on with the pictures that are left",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.command == "doctor":
         return 0
+    if options.command == "colorize" and options.workers > 1:
+        start_early(["colorization.colorize_command"])
     from colorization.config import ConfigError
     from colorization.meeting import Unreachable
     from colorization.process_group import process_group
@@ -55,7 +65,9 @@ def _run(options: argparse.Namespace) -> int:
         case "evaluate":
             return commands.evaluate(options.run, options.settings, options.split)
         case "colorize":
-            return commands.colorize(options.run, options.pictures, options.out)
+            from colorization.colorize_command import colorize
+
+            return colorize(options)
         case _:
             return commands.show(options.experiment, options.settings)
 
@@ -74,8 +86,11 @@ def _explain(error: BaseException, command: str) -> tuple[str, int]:
         case OSError(filename=str() | Path() as file) if error.strerror:
             return f"{file}: {error.strerror}", 2
         case KeyboardInterrupt():
-            resumes = "; the same command goes on from the last checkpoint"
-            return f"stopped{resumes if command == 'train' else ''}", 130
+            return f"stopped{_GOES_ON.get(command, '')}", 130
+    from colorization.inference import DamagedModel  # takes seconds, of which errors have some
+
+    if isinstance(error, DamagedModel):
+        return str(error), 1
     raise error
 
 
@@ -100,9 +115,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     evaluate.add_argument("--split", choices=["validation", "test"], default="validation")
 
     colorize = commands.add_parser("colorize", help="colorize pictures of any size")
-    colorize.add_argument("run", type=Path, metavar="RUN_DIR")
-    colorize.add_argument("pictures", type=Path, metavar="PICTURE_OR_FOLDER")
-    colorize.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    add_colorize(colorize)
 
     show = commands.add_parser("show", help="print an experiment, its size and what may be set")
     _add_experiment(show)

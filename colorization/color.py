@@ -25,6 +25,9 @@ _WHITE = (0.95047, 1.0, 1.08883)
 # Below the joint the curve from light to Lab is a straight line.
 _JOINT, _SLOPE, _OFFSET = 0.008856, 7.787, 16 / 116
 
+# Light beyond the gamut by less is clipped, which moves L by less than 0.02; white itself is.
+_BELOW, _ABOVE = -2e-5, 1 + 1e-4
+
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB to scaled Lab (CIE 1976 L*a*b*, D65).
@@ -57,22 +60,26 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     return torch.stack((lightness, a, b), dim=-3)
 
 
-def lab_to_rgb(lab: Tensor) -> Tensor:
+def lab_to_rgb(lab: Tensor, *, keep_lightness: bool = False) -> Tensor:
     """Convert scaled Lab to sRGB, colors outside the gamut clipped channel by channel.
 
     `lab` is (..., 3, H, W), scaled as `rgb_to_lab` returns it, of any floating-point dtype. Returns
     float32 (..., 3, H, W) in [0, 1]; gradients are finite everywhere and 0 where a channel is
-    clipped. Raises TypeError for integers and ValueError if there are not three channels.
+    clipped. With `keep_lightness`, for use without gradients, a color outside the gamut becomes
+    the most colorful one of its lightness and hue inside instead.
+    Raises TypeError for integers and ValueError if there are not three channels.
     """
     _check_channels(lab)
     if not lab.is_floating_point():
         raise TypeError(f"floating-point Lab is needed, found {lab.dtype}")
     lightness, a, b = lab.float().unbind(-3)
-    fy = (lightness * 50 + (50 + 16)) / 116
-    fx = fy + a * (AB_SCALE / 500)
-    fz = (fy - b * (AB_SCALE / 200)).clamp(min=0)  # as skimage does: no negative blue light
-    x, y, z = (white * _inverse_lab_curve(f) for f, white in zip((fx, fy, fz), _WHITE, strict=True))
-    linear = (row[0] * x + row[1] * y + row[2] * z for row in _xyz_to_rgb())
+    linear = _lab_to_linear(lightness, a, b)
+    if keep_lightness:
+        outside = _is_outside(linear)
+        if outside.any():
+            colors = torch.stack((lightness[outside], a[outside], b[outside]))
+            for channel, values in zip(linear, _less_colorful(colors), strict=True):
+                channel[outside] = values
     return torch.stack([_from_linear(channel) for channel in linear], dim=-3).clamp(0, 1)
 
 
@@ -80,10 +87,41 @@ def render(lightness: Tensor, ab: Tensor) -> Tensor:
     """Put lightness and color together into the 8-bit picture that a user gets.
 
     `lightness` is (B, 1, H, W) and `ab` (B, 2, H, W), both scaled. Returns uint8 sRGB (B, 3, H, W),
-    rounded to the nearest level; colors outside the gamut are clipped.
+    rounded to the nearest level. The lightness stays: where a color does not fit into sRGB at it,
+    its chroma is reduced until it does.
     """
-    rgb = lab_to_rgb(torch.cat((lightness.float(), ab.float()), dim=-3))
-    return (rgb * 255).round().to(torch.uint8)
+    with torch.no_grad():
+        lab = torch.cat((lightness.float(), ab.float()), dim=-3)
+        return (lab_to_rgb(lab, keep_lightness=True) * 255).round().to(torch.uint8)
+
+
+def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return red, green and blue light, outside of [0, 1] for colors outside the gamut."""
+    fy = (lightness * 50 + (50 + 16)) / 116
+    fx = fy + a * (AB_SCALE / 500)
+    fz = (fy - b * (AB_SCALE / 200)).clamp(min=0)  # as skimage does: no negative blue light
+    x, y, z = (white * _inverse_lab_curve(f) for f, white in zip((fx, fy, fz), _WHITE, strict=True))
+    red, green, blue = (row[0] * x + row[1] * y + row[2] * z for row in _xyz_to_rgb())
+    return red, green, blue
+
+
+def _is_outside(linear: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    red, green, blue = linear
+    low = torch.minimum(torch.minimum(red, green), blue)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    return (low < _BELOW) | (high > _ABOVE)
+
+
+def _less_colorful(lab: Tensor) -> Tensor:
+    """Return the light of colors (3, n) with a share of their chroma: the most that fits, found by
+    halving to less than half a percent. Gray always fits."""
+    lightness, a, b = lab
+    share = torch.zeros_like(lightness)
+    for halving in range(1, 9):
+        more = share + 0.5**halving
+        outside = _is_outside(_lab_to_linear(lightness, more * a, more * b))
+        share = torch.where(outside, share, more)
+    return torch.stack(_lab_to_linear(lightness, share * a, share * b))
 
 
 def _rgb_to_lab_on_cpu(rgb: Tensor) -> Tensor:

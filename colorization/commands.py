@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,8 +17,6 @@ from colorization.experiment import Experiment, check, count_players, read_exper
 
 # Training and scores take seconds to import; a wrong setting is found without them.
 if TYPE_CHECKING:
-    from colorization.models.colorizer import Colorizer
-    from colorization.pictures import UnreadablePicture
     from colorization.training import Report
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,8 +57,10 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
     """Score a run's best checkpoint on its validation or test pictures, or on others."""
+    from colorization.export import load_model
+
     ranks = current_ranks()
-    model, trained = _load(run, ranks.device)
+    model, trained = load_model(run, ranks.device)
     data = config.override(config.dump(trained), config.parse_overrides(settings))
     experiment = config.parse(Experiment, data)
     if experiment.model != trained.model:
@@ -97,25 +96,6 @@ def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
         table.add_row(name, f"{value:.4f}", f"{gray[name]:.4f}" if name in gray else "")
     console.print(table)
     return 0
-
-
-def colorize(run: Path, pictures: Path, out: Path) -> int:
-    """Colorize a picture or all pictures of a folder; 1 where some could not be."""
-    from colorization.inference import PictureColorizer, colorize_files
-
-    device = current_ranks().device
-    model, experiment = _load(run, device)
-    colorizer = PictureColorizer(model, experiment.data.size, device)
-
-    def say(source: Path, result: "Path | UnreadablePicture") -> None:
-        if isinstance(result, Path):
-            console.print(f"{source} -> {result}", markup=False)
-        else:
-            console.print(Text(f"left out: {result}", style="red"))
-
-    summary = colorize_files(colorizer, pictures, out, say)
-    console.print(f"{len(summary.done)} colorized, {len(summary.failed)} left out")
-    return 1 if summary.failed else 0
 
 
 def show(recipe_or_file: str, settings: Sequence[str]) -> int:
@@ -156,10 +136,3 @@ def _warn_of_other_data(run: Path, found: str, split: str) -> None:
             f"{split} pictures may be among those it was trained on"
         )
         console.print(Text(text, style="yellow"))
-
-
-def _load(run: Path, device: torch.device) -> tuple["Colorizer", Experiment]:
-    """Load the model of a run's directory, or of a folder that such a model was exported into."""
-    from colorization.export import WEIGHTS, load_exported, load_run
-
-    return (load_exported if (run / WEIGHTS).exists() else load_run)(run, device)

@@ -61,6 +61,11 @@ def load_exported(folder: Path, device: torch.device | str = "cpu") -> tuple[Col
     return model.to(device), experiment
 
 
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[Colorizer, Experiment]:
+    """Load the model of a run's directory, or of a folder that such a model was exported into."""
+    return (load_exported if (folder / WEIGHTS).exists() else load_run)(folder, device)
+
+
 def trained_on(folder: Path) -> dict[str, str]:
     """Return what `checkpoint.trained_on` does of a run's best checkpoint or of an export.
 

@@ -1,10 +1,9 @@
-"""Full-size pictures in, full-size pictures out: one, encoded bytes, or a folder of them."""
+"""Full-size pictures in, full-size pictures out."""
 
-import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,30 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorization.color import lab_to_rgb, rgb_to_lab
-from colorization.config import ConfigError
-from colorization.models.colorizer import Colorizer
-from colorization.pictures import (
-    PICTURE_SUFFIXES,
-    WRITABLE_SUFFIXES,
-    Picture,
-    UnreadablePicture,
-    encode_picture,
-    format_suffix,
-    read_picture,
-    write_picture,
-)
+from colorization.coloring import ColorOptions, check_options
+from colorization.foreground import ForegroundFinder
+from colorization.gain import brighten, gain_for
+from colorization.models.colorizer import Colorizer, weights_digest
+from colorization.pictures import Picture
+from colorization.resizing import resize, resize_rows, strips
+from colorization.tiles import agree, color_tiles, tiled_size
+from colorization.upsampling import Bicubic, Bilateral, Guided, Upsampling, Whole
 
-_STRIP_PIXELS = 2**20  # conversions of large pictures go by strips of rows of about this size
+DEFAULTS = ColorOptions()
 _MAX_ASPECT = 4  # of what the model sees; longer pictures are shown to it with a smaller short side
+
+
+class DamagedModel(ValueError):
+    """A model whose colors are no numbers."""
+
+
+class View(NamedTuple):
+    """A picture as a model sees it, and the colors that it finds there."""
+
+    lightness: Tensor  # (1, 1, h, w), of the picture itself
+    ab: Tensor  # (samples, 2, h, w)
 
 
 class PictureColorizer:
     """Colorizes pictures of any size and depth with a model trained at one size.
 
     The full-size lightness is kept. The model sees it with the short side resized to `size` pixels
-    (the training size), padded to the model's multiples; the colors that it finds are resized to
+    (the training size), padded to the model's multiples; the colors that it finds are upsampled to
     the full picture. A picture whose short side is `size` is not resampled. A model of one fixed
-    size sees the whole picture as a square. float32 throughout.
+    size sees the whole picture as a square. float32 throughout; large pictures go by strips, so
+    that memory beyond the pictures themselves hardly grows with them.
 
     The model is moved to `device`, put into evaluation mode and left so.
     """
@@ -44,183 +51,157 @@ class PictureColorizer:
         self.model = model.to(device).eval()
         self.size = size
         self.device = torch.device(device)
+        self._foreground = ForegroundFinder(device)
+
+    def prepare(self, options: ColorOptions) -> None:
+        """Load what these options need beside the model, before there is a picture.
+
+        Raises ConfigError for options that the model cannot follow, and where the weights of a
+        segmenter are not to be had.
+        """
+        check_options(options, self.model)
+        if options.foreground is not None:
+            self._foreground.prepare(options.foreground)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the model's weights."""
+        return weights_digest(self.model)
+
+    def __call__(self, picture: Picture, options: ColorOptions = DEFAULTS) -> list[Picture]:
+        """Color a picture, once for each of `options.samples`: same size, depth and alpha.
+
+        Colors of the input are not looked at. Raises ConfigError for options that the model cannot
+        follow, MaskDoesNotFit for a mask of other proportions, and DamagedModel if the model's
+        colors are not finite.
+        """
+        return list(self.samples(picture, options))
+
+    def one(self, picture: Picture) -> Picture:
+        """Color a picture as the model is scored: without options, by its first sample."""
+        (colored,) = self(picture)
+        return colored
+
+    def samples(self, picture: Picture, options: ColorOptions = DEFAULTS) -> Iterator[Picture]:
+        """Color a picture as a call does, one sample in memory at a time."""
+        (samples,) = self.batch([picture], options)
+        return samples
+
+    def batch(
+        self, pictures: Sequence[Picture], options: ColorOptions = DEFAULTS
+    ) -> Iterator[Iterator[Picture]]:
+        """Color pictures as calls one by one do, to rounding; those that the model sees at one size
+        pass through it together. Yields the samples of each picture in turn."""
+        check_options(options, self.model)
+        for picture, view in zip(pictures, self.views(pictures, options), strict=True):
+            yield self._samples(picture, view, options)
+
+    def _samples(self, picture: Picture, view: View, options: ColorOptions) -> Iterator[Picture]:
+        mask = None
+        if options.foreground is not None:
+            mask = torch.from_numpy(self._foreground(picture, options.foreground))
+        for sample in range(options.samples):
+            rgb = self._put_together(picture, view, sample, options, mask)
+            yield Picture(rgb, picture.alpha)
 
     @torch.inference_mode()
-    def __call__(self, picture: Picture) -> Picture:
-        """Color a picture: same size, depth and alpha; colors of the input are not looked at.
+    def views(self, pictures: Sequence[Picture], options: ColorOptions) -> list[View]:
+        """Return each picture as the model sees it, with the colors that it finds."""
+        if options.tile:
+            return [self._tiled_view(picture, options) for picture in pictures]
+        small = [self._small(picture, self._working(picture)) for picture in pictures]
+        views: dict[int, View] = {}
+        places = sorted(range(len(small)), key=lambda i: small[i].shape)
+        for _, alike in groupby(places, key=lambda i: small[i].shape):
+            group = list(alike)
+            seen = [brighten(small[i], gain_for(small[i], options.gain)) for i in group]
+            ab = self._color(torch.cat(seen), options)
+            views |= {i: View(small[i], ab[:, k]) for k, i in enumerate(group)}
+        return [views[i] for i in range(len(small))]
 
-        Colors outside sRGB are clipped. Raises ValueError if the model's colors are not finite.
-        """
+    def _tiled_view(self, picture: Picture, options: ColorOptions) -> View:
         height, width = picture.rgb.shape[:2]
-        lightness = torch.cat([self._lab(rows)[:, :1] for rows in _strips(picture.rgb)], dim=-2)
-        ab = _resize(
-            self._color(_resize(lightness, self._working(height, width))),
-            (height, width),
-        )
+        size = tiled_size(height, width, self.size)
+        if size is None:
+            (view,) = self.views([picture], options.model_copy(update={"tile": False}))
+            return view
+        large = self._small(picture, size)
+        small = resize(large, self._working(picture))
+        gain = gain_for(small, options.gain)
+        whole = self._color(brighten(small, gain), options)
+        side = self.size + -self.size % self.model.multiple
+        tiles = color_tiles(lambda tile: self._color(tile, options), brighten(large, gain), side)
+        return View(large, agree(tiles[:, 0], whole[:, 0]))
+
+    @torch.inference_mode()
+    def _put_together(
+        self,
+        picture: Picture,
+        view: View,
+        sample: int,
+        options: ColorOptions,
+        mask: Tensor | None = None,
+    ) -> np.ndarray:
+        """Give a picture the colors of a view; `mask` (H, W) in [0, 1] is how much of them."""
+        height, width = picture.rgb.shape[:2]
+        upsampling = _upsampling(view, sample, (height, width), options)
         colored = np.empty_like(picture.rgb)
         peak = np.iinfo(colored.dtype).max
-        top = 0
-        for rows in _strips(colored):
-            strip = slice(top, top := top + len(rows))
-            lab = torch.cat((lightness[..., strip, :], ab[..., strip, :]), dim=1)
-            rgb = (lab_to_rgb(lab)[0] * peak).round().permute(1, 2, 0)
-            rows[:] = rgb.cpu().numpy().astype(colored.dtype)
-        return Picture(colored, picture.alpha)
+        for rows in strips(height, width):
+            lightness = self._lightness(picture.rgb[rows])
+            ab = upsampling.rows(lightness, rows.start) * options.saturation
+            if mask is not None:
+                ab = ab * mask[rows].to(ab)
+            rgb = lab_to_rgb(torch.cat((lightness, ab), dim=1), keep_lightness=True)[0]
+            rgb = rgb.mul_(peak).round_().permute(1, 2, 0)
+            colored[rows] = rgb.cpu().numpy().astype(colored.dtype)
+        return colored
 
-    def _lab(self, rgb: np.ndarray) -> Tensor:
+    def _lightness(self, rgb: np.ndarray) -> Tensor:
         if rgb.dtype != np.uint8:
             rgb = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
-        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
+        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])[:, :1]
 
-    def _working(self, height: int, width: int) -> tuple[int, int]:
+    def _small(self, picture: Picture, size: tuple[int, int]) -> Tensor:
+        height, width = picture.rgb.shape[:2]
+        return resize_rows(lambda rows: self._lightness(picture.rgb[rows]), height, width, size)
+
+    def _working(self, picture: Picture) -> tuple[int, int]:
+        height, width = picture.rgb.shape[:2]
         if self.model.fixed_size:
             return self.size, self.size
         short, long = sorted((height, width))
         scale = min(self.size / short, _MAX_ASPECT * self.size / long)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def _color(self, lightness: Tensor) -> Tensor:
+    def _color(self, lightness: Tensor, options: ColorOptions) -> Tensor:
+        """Color (n, 1, h, w): (samples, n, 2, h, w)."""
         height, width = lightness.shape[-2:]
         multiple = self.model.multiple
         padding = (0, -width % multiple, 0, -height % multiple)
         padded = F.pad(lightness, padding, mode="replicate")
         with torch.autocast(self.device.type, enabled=False):
-            ab = self.model.colorize(padded)[0, ..., :height, :width].float()
+            ab = self.model.colorize(padded, options.samples, options.temperature, options.seed)
+        ab = ab[..., :height, :width].float()
         if not ab.isfinite().all():
-            raise ValueError("the model's colors are not finite: its weights are damaged")
+            raise DamagedModel("the model's colors are not finite: its weights are damaged")
         return ab
 
 
-def _strips(pixels: np.ndarray) -> list[np.ndarray]:
-    """Split an array (H, W, ...) into views of some rows each."""
-    rows = max(1, _STRIP_PIXELS // pixels.shape[1])
-    return [pixels[top : top + rows] for top in range(0, len(pixels), rows)]
-
-
-def _resize(channels: Tensor, size: tuple[int, int]) -> Tensor:
-    if channels.shape[-2:] == size:
-        return channels
-    height, width = size
-    if width == 1 < height:  # torch's antialiasing on the CPU would repeat the first row
-        return _resize(channels.mT.contiguous(), (width, height)).mT
-    resized = F.interpolate(channels, size, mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(-1, 1)  # bicubic overshoots at edges
-
-
-def colorize_bytes(colorizer: PictureColorizer, data: bytes, name: str | None = None) -> bytes:
-    """Color an encoded picture and encode it again, in the same size.
-
-    PNG, TIFF and WebP come back in their format and lossless, JPEG as JPEG, everything else as PNG.
-    Raises UnreadablePicture, which calls the picture `name`.
-    """
-    colored = colorizer(read_picture(data, name))
-    return encode_picture(colored, format_suffix(data) or ".png")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of the pictures of one call: files written; pictures refused and why."""
-
-    done: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-
-
-def colorize_files(
-    colorizer: PictureColorizer,
-    source: Path,
-    out: Path,
-    on_done: Callable[[Path, Path | UnreadablePicture], None] = lambda picture, outcome: None,
-) -> Summary:
-    """Color a picture file, or all pictures in a folder and the folders below it.
-
-    For one picture `out` is a file if it ends in a picture's suffix, else a folder; for a folder it
-    is a folder, in which the structure is repeated. Names are kept; formats that cannot be written
-    become PNG. Files with other suffixes and hidden ones are passed over; outputs of an earlier
-    call are replaced. `on_done` is called after each picture with the file written or the reason
-    why it could not be read; an unreadable picture does not stop the others.
-
-    Raises ConfigError, before anything is written, for a missing source, a folder without pictures,
-    a format that cannot be written, or an `out` that would replace an input or lies in the source.
-    """
-    jobs = plan_files(source, out)
-    summary = Summary()
-    for picture, target in jobs:
-        try:
-            colored = colorizer(read_picture(picture))
-        except UnreadablePicture as error:
-            summary.failed.append((picture, str(error)))
-            on_done(picture, error)
-            continue
-        write_picture(colored, target)
-        summary.done.append(target)
-        on_done(picture, target)
-    return summary
-
-
-def plan_files(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Return (picture, file to write) for each picture of a source, in the order of names.
-
-    Raises ConfigError as `colorize_files` says.
-    """
-    if source.is_dir():
-        jobs = _plan_folder(source, out)
-    elif source.exists():
-        jobs = [(source, _plan_file(source, out))]
-    else:
-        raise ConfigError(f"{source}: no such picture or folder")
-    inputs = {picture.resolve(): picture for picture, _ in jobs}
-    counts = Counter(target for _, target in jobs)
-    for target, count in counts.items():
-        if (replaced := inputs.get(target.resolve())) is not None:
-            raise ConfigError(f"{target} would replace the input {replaced}: choose another output")
-        if count > 1:
-            raise ConfigError(f"{count} pictures of {source} would be written to {target}")
-    return jobs
-
-
-def _plan_file(source: Path, out: Path) -> Path:
-    suffix = out.suffix.lower()
-    if out.is_dir() or suffix not in PICTURE_SUFFIXES:
-        _check_folder(out)
-        return out / source.with_suffix(_written_suffix(source)).name
-    if suffix not in WRITABLE_SUFFIXES:
-        allowed = " ".join(WRITABLE_SUFFIXES)
-        raise ConfigError(f"{out}: cannot write {suffix} files, choose one of {allowed}")
-    return out
-
-
-def _plan_folder(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    _check_folder(out)
-    if out.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(
-            f"{out} is or lies in the folder {source} that is read: a second call would color its "
-            "own outputs; choose a folder beside it"
-        )
-    pictures = sorted(
-        Path(folder, name)
-        for folder, _, names in os.walk(source)
-        for name in names
-        if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
-    )
-    if not pictures:
-        raise ConfigError(f"{source}: no pictures in this folder or below it")
-    targets = [picture.with_suffix(_written_suffix(picture)) for picture in pictures]
-    wanted = Counter(targets)
-    # a.gif beside a.png becomes a.gif.png
-    targets = [
-        picture.with_name(f"{picture.name}.png")
-        if wanted[target] > 1 and target != picture
-        else target
-        for picture, target in zip(pictures, targets, strict=True)
-    ]
-    moved = [out / target.relative_to(source) for target in targets]
-    return list(zip(pictures, moved, strict=True))
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: for this source the output must be a folder")
-
-
-def _written_suffix(picture: Path) -> str:
-    return picture.suffix if picture.suffix.lower() in WRITABLE_SUFFIXES else ".png"
+def _upsampling(
+    view: View, sample: int, size: tuple[int, int], options: ColorOptions
+) -> Upsampling:
+    height, width = view.ab.shape[-2:]
+    # Of a picture that is smaller than what the model saw, in one direction or both.
+    smaller = min(height, size[0]), min(width, size[1])
+    lightness = resize(view.lightness, smaller)
+    ab = resize(view.ab[sample : sample + 1], smaller)
+    if smaller == size:
+        return Whole(ab)
+    match options.upsampling:
+        case "guided":
+            return Guided(ab, lightness, size[0])
+        case "bilateral":
+            return Bilateral(ab, lightness, size[0])
+        case "bicubic":
+            return Bicubic(ab, size[0])

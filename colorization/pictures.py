@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -23,11 +22,15 @@ from colorization.deep_pictures import (
     read_deep_color,
     read_deep_gray,
 )
+from colorization.encoders import encode_deep_png, encode_tiff
+from colorization.icc import deep_to_srgb, image_to_srgb
 from colorization.jpeg import decode_jpeg, plain_size
+from colorization.metadata import NO_METADATA, Metadata
 
 MAX_MEGAPIXELS = 250
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _READABLE_SUFFIXES = (".jfif", ".mpo", ".gif", ".bmp", ".dib", ".ico", ".avif", ".jp2", ".j2k")
+_LARGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 _NETPBM_SUFFIXES = (".pbm", ".pgm", ".ppm", ".pnm")
 PICTURE_SUFFIXES = frozenset(
     (*WRITABLE_SUFFIXES, *_READABLE_SUFFIXES, *_NETPBM_SUFFIXES, ".psd", ".sgi")
@@ -73,19 +76,32 @@ def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
 
     The EXIF orientation is applied, the first frame of an animation is taken, 16-bit PNG and TIFF
     keep 16 bits, float TIFF in [0, 1] becomes 16 bits. CMYK is converted without its color profile
-    and other profiles are ignored. `name` is what errors call the picture (default: the path).
+    and other profiles are ignored (`decode` can follow them). `name` is what errors call the
+    picture (default: the path).
 
     Raises UnreadablePicture for what is missing, empty, truncated, no picture, larger than
     MAX_MEGAPIXELS or of an unsupported kind.
     """
     data, name = _load_bytes(source, name)
+    return decode(data, name)[1]
+
+
+def decode(data: bytes, name: str, *, managed: bool = False) -> tuple[Image.Image, Picture]:
+    """Read a picture as `read_picture` does; return it with Pillow's image of it, for its metadata.
+
+    `managed`: pixels are converted to sRGB by the picture's color profile, where it has one that
+    can be followed. Raises UnreadablePicture.
+    """
     image = _open(data, name)
+    profile = image.info.get("icc_profile") if managed else None
     with _decoding(image, name):
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            return Picture(*read_deep_gray(image))
-        if bits_a_channel(image, data) > 8 and image.mode in ("LA", "RGB", "RGBA"):
-            return Picture(*read_deep_color(image, data))
-        return _read_8_bit(image)
+            rgb, alpha = read_deep_gray(image)
+        elif bits_a_channel(image, data) > 8 and image.mode in ("LA", "RGB", "RGBA"):
+            rgb, alpha = read_deep_color(image, data)
+        else:
+            return image, _read_8_bit(image, profile)
+        return image, Picture(deep_to_srgb(rgb, profile) if profile else rgb, alpha)
 
 
 def read_rgb(source: Path | bytes, name: str | None = None, short_side: int = 0) -> np.ndarray:
@@ -170,35 +186,45 @@ def to_uint8(array: np.ndarray) -> np.ndarray:
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def encode_picture(picture: Picture, suffix: str) -> bytes:
+def encode_picture(
+    picture: Picture, suffix: str, metadata: Metadata = NO_METADATA, quality: int = 95
+) -> bytes:
     """Encode a picture in the format of a suffix, one of WRITABLE_SUFFIXES in any case.
 
-    PNG, TIFF and WebP are lossless, JPEG has quality 95 with colors at full resolution. JPEG and
+    PNG, TIFF and WebP are lossless, JPEG has the `quality` with colors at full resolution. JPEG and
     WebP hold 8 bits: 16 are rounded. JPEG holds no transparency: it is laid on white.
 
-    Raises ValueError for another suffix.
+    Raises ValueError for another suffix and for a picture larger than the format can hold.
     """
     suffix = suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
         raise ValueError(f"cannot write {suffix or 'a name without suffix'}: use .png or .jpg")
-    if picture.rgb.dtype == np.uint16 and suffix in (".png", ".tif", ".tiff"):
-        return _encode_16_bit(picture, suffix)
+    limit = _LARGEST_SIDE.get(suffix, 2**31)
+    if max(picture.rgb.shape[:2]) > limit:
+        height, width = picture.rgb.shape[:2]
+        raise ValueError(
+            f"{width} x {height} pixels do not fit into {suffix} files, whose sides have at most "
+            f"{limit}: use .png"
+        )
+    if suffix in (".tif", ".tiff"):
+        return encode_tiff(picture.rgb, picture.alpha, metadata)
+    if suffix == ".png" and picture.rgb.dtype == np.uint16:
+        return encode_deep_png(picture.rgb, picture.alpha, metadata)
     rgb = to_uint8(picture.rgb)
     alpha = None if picture.alpha is None else to_uint8(picture.alpha)
     buffer = io.BytesIO()
+    said = metadata.for_pillow(suffix)
     if suffix in (".jpg", ".jpeg"):
         if alpha is not None:
             share = alpha[..., None].astype(np.float32) / 255
             rgb = np.rint(rgb * share + 255 * (1 - share)).astype(np.uint8)
-        Image.fromarray(rgb).save(buffer, "JPEG", quality=95, subsampling=0)
+        Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling=0, **said)
         return buffer.getvalue()
     image = Image.fromarray(rgb if alpha is None else np.dstack((rgb, alpha)))
     if suffix == ".png":
-        image.save(buffer, "PNG")
-    elif suffix == ".webp":
-        image.save(buffer, "WEBP", lossless=True, exact=True)
+        image.save(buffer, "PNG", **said)
     else:
-        image.save(buffer, "TIFF", compression="tiff_adobe_deflate")
+        image.save(buffer, "WEBP", lossless=True, exact=True, **said)
     return buffer.getvalue()
 
 
@@ -303,19 +329,11 @@ def _describe(data: bytes) -> str:
     return "text" if readable else "data that is no picture"
 
 
-def _read_8_bit(image: Image.Image) -> Picture:
+def _read_8_bit(image: Image.Image, profile: bytes | None) -> Picture:
     image = ImageOps.exif_transpose(image)
+    if profile:
+        image = image_to_srgb(image, profile)
     if not image.has_transparency_data:
         return Picture(np.asarray(image.convert("RGB")))
     rgba = np.asarray(image.convert("RGBA"))
     return Picture(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]))
-
-
-def _encode_16_bit(picture: Picture, suffix: str) -> bytes:
-    channels = [picture.rgb[..., ::-1]]
-    if picture.alpha is not None:
-        channels.append(picture.alpha[..., None])
-    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(np.concatenate(channels, axis=2)))
-    if not done:
-        raise ValueError(f"cannot encode {picture.rgb.shape} 16-bit pixels as {suffix}")
-    return encoded.tobytes()

@@ -156,7 +156,7 @@ def _judge_one(
     say(f"scoring {label} ...")  # which takes minutes on many pictures
     try:
         scored = judge.score(label, colorizer)
-        shown.add_model(label, f"{scored.milliseconds:.1f} ms", colorizer)
+        shown.add_model(label, f"{scored.milliseconds:.1f} ms", colorizer.one)
     # Damaged weights, memory: of this model, and the others can be scored.
     except Exception as error:
         found.failed[label] = f"{label}: {type(error).__name__}: {error}"
@@ -188,7 +188,9 @@ class _Judge:
             colored = []
             for picture in rgb.permute(0, 2, 3, 1).cpu().numpy():
                 started = time.perf_counter()
-                result = colorizer(Picture(picture)).rgb  # on the CPU: a GPU has come to its end
+                result = colorizer.one(
+                    Picture(picture)
+                ).rgb  # on the CPU: a GPU has come to its end
                 took.append(time.perf_counter() - started)
                 colored.append(torch.from_numpy(result).permute(2, 0, 1))
             return torch.stack(colored)

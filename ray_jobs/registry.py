@@ -24,12 +24,14 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.artifacts import download_artifacts
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PyFuncModel
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
 
 import colorization
 from colorization import config
 from colorization.checkpoint import read_run
 from colorization.color import rgb_to_lab
+from colorization.color_flags import FLAT_NAMES
 from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
 from colorization.experiment import Experiment
@@ -38,6 +40,7 @@ from colorization.metrics import ColorizationScores, against_gray
 from colorization.paired_scores import PictureScores
 from colorization.pictures import Picture, encode_picture, read_rgb
 
+_PARAM_TYPES = {int: "long", float: "double", bool: "boolean", str: "string"}
 # What colorizing imports, and no more: an environment for serving is built from these.
 _REQUIREMENTS = (
     "torch",
@@ -134,8 +137,12 @@ def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
         outputs=Schema(
             [
                 ColSpec("binary", "picture", required=False),
+                ColSpec(Array(DataType.binary), "more", required=False),
                 ColSpec("string", "error", required=False),
             ]
+        ),
+        params=ParamSchema(
+            [ParamSpec(name, _PARAM_TYPES[kind], None) for name, kind in FLAT_NAMES.items()]
         ),
     )
     requirements = [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]

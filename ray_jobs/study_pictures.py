@@ -29,7 +29,7 @@ def study_gallery(study: StudyRecord, pictures: PictureSet) -> Gallery:
         try:
             stored = load_model(study.run_of(trial))
             colorizer = PictureColorizer(stored.model, stored.experiment.data.size)
-            side_by_side.add_model(label, ", ".join(_notes(study, trial)), colorizer)
+            side_by_side.add_model(label, ", ".join(_notes(study, trial)), colorizer.one)
         except ConfigError:
             side_by_side.leave_out(
                 label, "its checkpoints are gone (--keep-gb deletes those least needed)"

@@ -126,11 +126,40 @@ def test_leading_dimensions_are_kept() -> None:
     assert lab_to_rgb(rgb_to_lab(rgb)).shape == (2, 5, 3, 4, 6)
 
 
-def test_a_color_beyond_the_gamut_is_rendered_clipped_and_not_wrapped_around() -> None:
-    red = render(torch.zeros(1, 1, 1, 1), torch.tensor([1.2, 0.8]).view(1, 2, 1, 1))
-    assert red.dtype == torch.uint8
-    assert red[0, 0].item() == 255
-    assert red[0, 1].item() == 0
+def beyond_the_gamut() -> Tensor:
+    """Scaled Lab of all lightnesses and hues, far more colorful than sRGB: (1, 3, 201, 360)."""
+    lightness = torch.linspace(-1, 1, 201).view(-1, 1).expand(201, 360)
+    hue = torch.arange(360).deg2rad().expand(201, 360)
+    return torch.stack((lightness, 1.2 * hue.cos(), 1.2 * hue.sin()))[None]
+
+
+def test_a_color_beyond_the_gamut_is_rendered_in_its_lightness_and_hue() -> None:
+    lab = beyond_the_gamut()
+    found = rgb_to_lab(render(lab[:, :1], lab[:, 1:]))
+    error = 50 * (found[:, 0] - lab[:, 0]).abs()
+    assert error.max() < 0.26  # what rounding of each channel to 8 bits may do
+    clipped = rgb_to_lab(lab_to_rgb(lab))
+    assert 50 * (clipped[:, 0] - lab[:, 0]).abs().max() > 20
+    middle = found[0, 1:, 60:140]
+    turned = torch.atan2(middle[1], middle[0]) - torch.atan2(lab[0, 2, 60:140], lab[0, 1, 60:140])
+    assert torch.sin(turned).abs().max() < 0.05
+    assert 110 * middle.norm(dim=0).min() > 15
+
+
+def test_chroma_is_reduced_no_further_than_needed() -> None:
+    lab = beyond_the_gamut()[..., 20:180, :]
+    rgb = lab_to_rgb(lab, keep_lightness=True)
+    fitted = rgb_to_lab(rgb)
+    assert not ((rgb.amin(1) > 0.1) & (rgb.amax(1) < 0.98)).any()  # all at the gamut's border
+    inside = torch.cat((fitted[:, :1], 0.9 * fitted[:, 1:]), 1)
+    torch.testing.assert_close(
+        lab_to_rgb(inside, keep_lightness=True), lab_to_rgb(inside), atol=1e-6, rtol=0
+    )
+
+
+def test_a_color_inside_the_gamut_is_rendered_as_it_is(colors: Tensor) -> None:
+    lab = rgb_to_lab(colors)
+    assert torch.equal(render(lab[None, :1], lab[None, 1:])[0], colors)
 
 
 def test_wrong_shapes_and_types_are_refused() -> None:

@@ -56,9 +56,13 @@ class OneColor(Colorizer):
         yield from ()
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        del temperature
+        del temperature, seed
         ab = self.ab * (lightness + 1) / 2
         return ab.expand(samples, *ab.shape)
 
@@ -94,9 +98,13 @@ def test_leave_gray_is_what_a_model_without_color_scores(tiny: Make) -> None:
 def test_a_model_nearer_to_the_truth_than_gray_is_below_one(tiny: Make) -> None:
     class Truth(OneColor):
         def colorize(
-            self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+            self,
+            lightness: Tensor,
+            samples: int = 1,
+            temperature: float | None = None,
+            seed: int = 0,
         ) -> Tensor:
-            del temperature
+            del temperature, seed
             return ab[None, : len(lightness)].expand(samples, -1, -1, -1, -1)
 
     photos = Photos(4)

@@ -92,9 +92,9 @@ def test_a_small_recipe_trains_on_two_ranks_resumes_scores_exports_and_colorizes
         assert scores[score] == pytest.approx(best[score], rel=1e-3)
 
     photograph = Picture(odd_photograph())
-    whole = PictureColorizer(model, trained.data.size)(photograph)
+    (whole,) = PictureColorizer(model, trained.data.size)(photograph)
     slim, _ = load_exported(export(run, folder / "exported"))
-    colored = PictureColorizer(slim, trained.data.size)(photograph)
+    (colored,) = PictureColorizer(slim, trained.data.size)(photograph)
     assert colored.rgb.shape == photograph.rgb.shape
     assert np.array_equal(colored.rgb, whole.rgb)
     assert not np.array_equal(colored.rgb, photograph.rgb)

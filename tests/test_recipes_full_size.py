@@ -48,6 +48,6 @@ def test_a_recipe_trains_at_its_published_size(name: str, arrays: Path) -> None:
         assert all(map(math.isfinite, numbers.values())), numbers
         assert any(key.startswith(f"train/{player}/") for player in model.players for key in entry)
     photograph = Picture(odd_photograph())
-    colored = PictureColorizer(model, experiment.data.size)(photograph)
+    (colored,) = PictureColorizer(model, experiment.data.size)(photograph)
     assert colored.rgb.shape == photograph.rgb.shape
     assert not np.array_equal(colored.rgb, photograph.rgb)

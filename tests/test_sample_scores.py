@@ -140,8 +140,8 @@ def test_the_known_scores_of_samples_are_those_that_are_computed(tiny: Make) -> 
 @pytest.mark.parametrize("number", [0, 5])
 def test_a_sample_that_is_no_number_is_divergence_whichever_it_is(number: int, tiny: Make) -> None:
     class Broken(Tones):
-        def tones(self, samples: int, temperature: float = 1.0) -> Tensor:
-            tones = super().tones(samples, temperature)
+        def tones(self, samples: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
+            tones = super().tones(samples, temperature, seed)
             tones[number : number + 1] = torch.nan
             return tones
 

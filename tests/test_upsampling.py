@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 from colorization.color import rgb_to_lab
 from colorization.data.sample import SampleSource
 from colorization.data.transforms import scoring_crop
-from colorization.upsampling import joint_bilateral
+from colorization.upsampling import Bicubic, Bilateral, Guided, Upsampling, Whole, joint_bilateral
 
 ANY_SIZES = [((4, 4), (16, 16)), ((5, 3), (17, 40)), ((7, 7), (7, 7)), ((1, 1), (9, 5))]
 
@@ -77,3 +79,81 @@ def test_a_guide_of_extremes_gives_numbers() -> None:
 def test_it_computes_in_float32_whatever_comes_in() -> None:
     found = joint_bilateral(torch.rand(1, 2, 4, 4).bfloat16(), torch.rand(1, 1, 8, 8).bfloat16())
     assert found.dtype == torch.float32
+
+
+Make = Callable[[Tensor, Tensor], Upsampling]
+METHODS: dict[str, Make] = {
+    "guided": lambda small, guide: Guided(small, average(guide, small), guide.shape[2]),
+    "bilateral": lambda small, guide: Bilateral(small, average(guide, small), guide.shape[2]),
+    "bicubic": lambda small, guide: Bicubic(small, guide.shape[2]),
+}
+each_method = pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
+
+
+def average(guide: Tensor, small: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(guide, (small.shape[2], small.shape[3]))
+
+
+@each_method
+@pytest.mark.parametrize(("small", "large"), ANY_SIZES)
+def test_a_constant_stays_by_every_method(
+    make: Make, small: tuple[int, int], large: tuple[int, int]
+) -> None:
+    color = torch.tensor([0.3, -0.7]).view(1, 2, 1, 1).expand(1, 2, *small)
+    guide = torch.rand(1, 1, *large) * 2 - 1
+    found = make(color, guide).rows(guide, 0)
+    torch.testing.assert_close(found, color[..., :1, :1].expand(1, 2, *large))
+
+
+@each_method
+def test_strips_of_rows_together_are_the_whole(make: Make) -> None:
+    guide, small = torch.rand(1, 1, 47, 33) * 2 - 1, torch.rand(1, 2, 9, 7) - 0.5
+    upsampling = make(small, guide)
+    whole = upsampling.rows(guide, 0)
+    parts = [upsampling.rows(guide[:, :, top : top + 5], top) for top in range(0, 47, 5)]
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-5, rtol=0)
+
+
+def test_bicubic_is_what_torch_calls_so() -> None:
+    guide, small = torch.zeros(1, 1, 47, 33), torch.rand(1, 2, 9, 7) - 0.5
+    expected = F.interpolate(small, (47, 33), mode="bicubic", antialias=True).clamp(-1, 1)
+    found = Bicubic(small, 47).rows(guide, 0)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_guided_colors_end_at_the_edge_of_lightness_and_at_no_grain() -> None:
+    guide = torch.full((1, 1, 64, 64), -0.4) + 0.01 * torch.randn(1, 1, 64, 64)
+    guide[..., 27:] += 0.8
+    truth = torch.full((1, 2, 64, 64), 0.3)
+    truth[..., 27:] = -0.2
+    small = F.avg_pool2d(truth, 8)
+    found = METHODS["guided"](small, guide).rows(guide, 0)
+    bicubic = METHODS["bicubic"](small, guide).rows(guide, 0)
+    near = slice(19, 35)
+    assert (found - truth)[..., near].abs().mean() < 0.25 * (bicubic - truth)[
+        ..., near
+    ].abs().mean()
+    assert (found - truth)[..., 40:].abs().max() < 0.02
+
+
+def test_guided_keeps_the_mean_of_each_small_pixel(photographs: Tensor) -> None:
+    lightness, ab = photographs[:, :1], photographs[:, 1:]
+    small = F.avg_pool2d(ab, 4)
+    found = F.avg_pool2d(METHODS["guided"](small, lightness).rows(lightness, 0), 4)
+    assert (found - small).abs().mean() < 0.1 * (small - small.mean((2, 3), True)).abs().mean()
+
+
+def test_guided_brings_photographs_back_better_than_bicubic(photographs: Tensor) -> None:
+    lightness, ab = photographs[:, :1], photographs[:, 1:]
+    small = F.avg_pool2d(ab, 4)
+    errors = {
+        name: (make(small, lightness).rows(lightness, 0) - ab).abs().mean().item()
+        for name, make in METHODS.items()
+    }
+    assert errors["guided"] < errors["bicubic"]
+
+
+def test_a_picture_of_its_size_is_taken_as_it_is() -> None:
+    picture = torch.rand(1, 2, 9, 7)
+    guide = torch.rand(1, 1, 9, 7)
+    assert torch.equal(Whole(picture).rows(guide[:, :, 3:5], 3), picture[:, :, 3:5])

@@ -1,5 +1,6 @@
 """What every model is to the trainer and to a user: players that take turns, and colorize()."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,15 +72,34 @@ class Colorizer(nn.Module, ABC):
 
     @abstractmethod
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness in [-1, 1] its ab: (samples, B, 2, H, W), ab/110.
 
         `temperature` scales the noise of stochastic models: None is the model's own setting, 0
-        gives the mean sample. Sample i is made of the same noise for every picture, so that it
-        does not depend on the pictures around it, on the number of ranks or on the machine. A
-        model without randomness returns the same picture `samples` times.
+        gives the mean sample. Sample i of a seed is made of the same noise for every picture, so
+        that it does not depend on the pictures around it, on the number of ranks or on the machine.
+        A model without randomness returns the same picture `samples` times.
         """
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of a sample's noise for pictures of these sides; empty: none is drawn.
+
+        Where it depends on the sides, its last two numbers are proportional to them.
+        """
+        del height, width
+        return ()
+
+    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
+        """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of one sample's noise, scaled already.
+
+        `latent` is (1, *latent_shape(H, W)). What `colorize` does with the noise that it draws.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws nothing")
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
         """Return what else is to be known of scaled Lab pictures (B, 3, H, W): (B, ...) each.
@@ -94,14 +114,26 @@ class Colorizer(nn.Module, ABC):
         return {name: mean.item() for name, mean in means.items()}
 
 
-def noise(samples: int, size: int, device: torch.device) -> Tensor:
+def noise(samples: int, size: int, device: torch.device, seed: int = 0) -> Tensor:
     """Draw N(0, 1) for samples of a stochastic model: (samples, size) float32.
 
-    The same in every call, and sample i does not depend on how many there are. Drawn on the CPU,
-    whose generator gives the same numbers on every machine.
+    The same in every call with a seed, and sample i does not depend on how many there are. Drawn on
+    the CPU, whose generator gives the same numbers on every machine.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(size, generator=generator) for _ in range(samples)]).to(device)
+
+
+def weights_digest(model: Colorizer) -> str:
+    """Return a hash of what a model colors with; a run and what is exported of it have the same."""
+    digest = hashlib.sha256()
+    unused = tuple(f"{part}." for part in model.training_only)
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(unused):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(content.numpy())
+    return digest.hexdigest()
 
 
 @contextmanager

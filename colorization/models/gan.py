@@ -193,9 +193,13 @@ class GAN(Colorizer):
                 parameter.clamp_(-loss_kind.weight_clip, loss_kind.weight_clip)
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), all alike."""
-        del temperature
+        del temperature, seed
         ab = to_ab(self.generator(lightness), self.config.output)
         return ab.expand(samples, *ab.shape)

@@ -59,9 +59,13 @@ class UNet(Colorizer):
         yield Turn("generator", l1, {"l1": l1})
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), all alike."""
-        del temperature
+        del temperature, seed
         ab = to_ab(self.generator(lightness), self.output)
         return ab.expand(samples, *ab.shape)

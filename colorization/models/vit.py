@@ -73,7 +73,7 @@ class ViTTrunk(nn.Module):
         """Answer with the tokens after the last norm."""
         patches = self.patches(pictures)
         tokens = patches.flatten(2).transpose(1, 2)
-        class_token = self.class_token.expand(len(tokens), -1, -1)
+        class_token = self.class_token.expand(tokens.shape[0], -1, -1)
         tokens = torch.cat([class_token, tokens], dim=1)
         height, width = patches.shape[-2:]
         positions = resize_positions(self.encoder.pos_embedding, height, width)
@@ -102,7 +102,8 @@ def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
     Bicubic, in float32; the class token's, the first, stays (Dosovitskiy et al. 2021, section 3.2).
     """
     side = round((positions.shape[1] - 1) ** 0.5)
-    if (height, width) == (side, side):
+    # A graph that is exported is for all sizes: interpolation to the same size changes nothing.
+    if not torch.compiler.is_exporting() and (height, width) == (side, side):
         return positions
     grid = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
     grid = F.interpolate(grid.float(), (height, width), mode="bicubic", antialias=True)

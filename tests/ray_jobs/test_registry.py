@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,10 +19,12 @@ from registry import find_version, load_registered, rescore
 
 # isort: split
 import mlflow
-from mlflow import MlflowClient
+from mlflow import MlflowClient, MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
+from colorization.color_flags import parse_flat
 from colorization.data import open_data
+from colorization.photographs import colorize_bytes
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,51 @@ def test_an_unreadable_picture_is_named_with_its_row_and_the_others_are_colored(
     assert answer["error"][7] is None
     assert answer["picture"][9] is None
     assert answer["error"][9].startswith("row 1: found text")
+
+
+def test_params_are_the_options_of_coloring(model):
+    data = encode(ramp(20, 30))
+    table = pd.DataFrame({"picture": [data]})
+    mask = encode(np.repeat(np.arange(30)[None, :, None] < 15, 3, 2).repeat(20, 0) * np.uint8(255))
+    params = {"saturation": 2, "mask": base64.b64encode(mask).decode(), "invert": True}
+    answer = model.predict(table, params=params)["picture"][0]
+    assert answer != model.predict(table)["picture"][0]
+    inner = model.unwrap_python_model()._colorizer
+    options = parse_flat({"saturation": 2, "mask": mask, "invert": True})
+    assert [answer] == colorize_bytes(inner, data, options)
+    left = np.asarray(Image.open(BytesIO(answer)))[:, :14].astype(int)
+    assert np.ptp(left, axis=2).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"saturatoin": 2}, "params: unknown: 'saturatoin'; known are samples, temperature"),
+        ({"saturation": 9}, "params: saturation: found 9"),
+        ({"saturation": "much"}, "saturation"),
+        ({"samples": 2}, "params: samples: found 2; this model draws nothing"),
+        ({"foreground": "persn"}, "params: foreground: found 'persn'"),
+        ({"mask": "AAAA"}, "params: mask: the mask: found"),
+    ],
+)
+def test_a_param_that_is_unknown_or_wrong_is_an_error_that_names_it(model, params, message):
+    with pytest.raises(MlflowException) as caught:
+        model.predict(pd.DataFrame({"picture": [encode(ramp(9, 9))]}), params=params)
+    assert message in str(caught.value)
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    check = zlib.crc32(kind + content).to_bytes(4, "big")
+    return len(content).to_bytes(4, "big") + kind + content + check
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(model):
+    side = (12000).to_bytes(4, "big")
+    header = chunk(b"IHDR", side + side + b"\x08\x02\x00\x00\x00")
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT") + chunk(b"IEND")
+    answer = model.predict(pd.DataFrame({"picture": [bomb, encode(ramp(9, 9))]}))
+    assert "row 0: found 12000 x 12000 pixels; the registered model" in answer["error"][0]
+    assert answer["error"][1] is None
 
 
 def test_a_request_over_http_carries_base64_both_ways(model):

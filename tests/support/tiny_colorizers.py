@@ -36,14 +36,19 @@ class Tones(Colorizer):
         del lab, progress
         yield from ()
 
-    def tones(self, samples: int, temperature: float = 1.0) -> Tensor:
+    def tones(self, samples: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
         """Return the colors of white, (samples, 2)."""
-        return self.mean + temperature * self.deviation * noise(samples, 2, torch.device("cpu"))
+        drawn = noise(samples, 2, torch.device("cpu"), seed)
+        return self.mean + temperature * self.deviation * drawn
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        tones = self.tones(samples, 1.0 if temperature is None else temperature)
+        tones = self.tones(samples, 1.0 if temperature is None else temperature, seed)
         return tones.view(samples, 1, 2, 1, 1) * (lightness + 1) / 2
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
@@ -110,9 +115,13 @@ class Partial(Colorizer):
         yield Turn("network", l1, {"l1": l1})
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
-        del temperature
+        del temperature, seed
         ab = self.network(lightness)
         return ab.expand(samples, *ab.shape)
 

@@ -170,6 +170,7 @@ class CINN(Colorizer):
         lightness: Tensor,
         samples: int = 1,
         temperature: float | None = None,
+        seed: int = 0,
         *,
         colored: Tensor | None = None,
     ) -> Tensor:
@@ -181,15 +182,31 @@ class CINN(Colorizer):
         """
         conditions = self.network.condition(self._picture(lightness, colored))
         scale = self.config.temperature if temperature is None else temperature
-        latents = scale * noise(samples, self.network.flow.size, lightness.device)
+        latents = scale * noise(samples, self.network.flow.size, lightness.device, seed)
+        ab = self._decode(lightness, conditions, latents)
+        return ab.unflatten(1, (samples, 2)).transpose(0, 1)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return how many dimensions the flow has."""
+        del height, width
+        return (self.network.flow.size,)
+
+    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
+        """Give (B, 1, H, W) lightness, none of it colored, the ab (B, 2, H, W) of one latent."""
+        conditions = self.network.condition(self._picture(lightness, None))
+        return self._decode(lightness, conditions, latent)
+
+    def _decode(self, lightness: Tensor, conditions: Sequence[Tensor], latents: Tensor) -> Tensor:
+        """Return the ab of all latents (samples, size): (B, samples * 2, H, W)."""
         small = [
-            self.network.flow.inverse(z.expand(len(lightness), -1), conditions) for z in latents
+            # Not len(): a graph that is exported would have that number for good.
+            self.network.flow.inverse(z.expand(lightness.shape[0], -1), conditions)
+            for z in latents
         ]
         colors = torch.stack(small, dim=1)  # (B, samples, 2, h, w)
         colors = colors * _channelwise(self.deviation) + _channelwise(self.mean)
         # All samples of a picture at once: they share the weights.
-        ab = joint_bilateral(colors.flatten(1, 2), lightness.float())
-        return ab.unflatten(1, (samples, 2)).transpose(0, 1).clamp(-1, 1)
+        return joint_bilateral(colors.flatten(1, 2), lightness.float()).clamp(-1, 1)
 
     def _picture(self, lightness: Tensor, colored: Tensor | None) -> Tensor:
         """Return what the condition network sees."""

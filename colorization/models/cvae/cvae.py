@@ -116,15 +116,32 @@ class CVAE(Colorizer):
         )
 
     def colorize(
-        self, lightness: Tensor, samples: int = 1, temperature: float | None = None
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), one latent a sample."""
         if temperature is None:
             temperature = self.config.temperature
         features = self.network.encode(lightness)
-        latents = temperature * noise(samples, latent_size(features), lightness.device)
-        decoded = (self.network.decode(features, z.expand(len(lightness), -1)) for z in latents)
-        return torch.stack([to_ab(2 * rgb - 1, "rgb") for rgb in decoded])
+        latents = temperature * noise(samples, latent_size(features), lightness.device, seed)
+        return torch.stack([self._decode(features, z) for z in latents])
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of the features that the latent joins."""
+        parameter = next(self.parameters())
+        return tuple(self.network.encode(parameter.new_zeros(1, 1, height, width))[-1].shape[1:])
+
+    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
+        """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of one latent."""
+        return self._decode(self.network.encode(lightness), latent.flatten())
+
+    def _decode(self, features: list[Tensor], z: Tensor) -> Tensor:
+        # Not len(): a graph that is exported would have that number for good.
+        rgb = self.network.decode(features, z.expand(features[-1].shape[0], -1))
+        return to_ab(2 * rgb - 1, "rgb")
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
         """Return the divergence and the posterior means of scaled Lab pictures (B, 3, H, W).

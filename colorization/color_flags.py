@@ -1,0 +1,75 @@
+"""The options of coloring under flat names: flags of command lines, params of the registered model.
+
+`foreground` is "all" or names of classes with commas between; `softness`, `invert` and `segmenter`
+say more about it, and `mask` takes its place.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from colorization.coloring import ColorOptions
+from colorization.colorize_arguments import EVERYTHING
+from colorization.config import ConfigError, Data, parse
+
+# Flat names and the types of their values; gain is a number or "auto".
+FLAT_NAMES: Mapping[str, type] = {
+    "samples": int,
+    "temperature": float,
+    "seed": int,
+    "gain": str,
+    "saturation": float,
+    "upsampling": str,
+    "tile": bool,
+    "foreground": str,
+    "softness": float,
+    "invert": bool,
+    "segmenter": str,
+    "mask": str,
+}
+_OF_FOREGROUND = ("softness", "invert", "segmenter", "mask")
+
+
+def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
+    """Read options from flat names; None and False say nothing, numbers may be text.
+
+    `mask` is an encoded picture, or its base64. Raises ConfigError with one line per fault.
+    """
+    data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
+    part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
+    classes = data.pop("foreground", None)
+    if classes is None and part and "mask" not in part:
+        raise ConfigError(
+            f"{next(iter(part))}: says how color is kept in a foreground, and none is asked for: "
+            f"set foreground ({EVERYTHING}, or classes such as person,dog) or mask too"
+        )
+    if classes is not None and classes != EVERYTHING:
+        part["classes"] = [name.strip() for name in str(classes).split(",")]
+    if part or classes is not None:
+        data["foreground"] = part
+    try:
+        return parse(ColorOptions, data)
+    except ConfigError as error:
+        raise ConfigError(_in_flat_names(str(error))) from None
+
+
+def _in_flat_names(message: str) -> str:
+    message = re.sub(r"^foreground\.classes\.\d+", "foreground", message, flags=re.MULTILINE)
+    return re.sub(r"^foreground\.", "", message, flags=re.MULTILINE)
+
+
+def read_color_flags(options: argparse.Namespace) -> ColorOptions:
+    """Return what the flags say; raises ConfigError, also for a mask that cannot be read."""
+    values = {name: getattr(options, name) for name in FLAT_NAMES}
+    if values["mask"] is not None:
+        try:
+            values["mask"] = Path(values["mask"]).expanduser().read_bytes()
+        except OSError as error:
+            raise ConfigError(f"--mask: {values['mask']}: {error.strerror or error}") from error
+    try:
+        return parse_flat(values)
+    except ConfigError as error:
+        lines = (f"--{line}" for line in str(error).splitlines())
+        raise ConfigError("\n".join(lines)) from None

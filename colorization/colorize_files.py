@@ -1,0 +1,222 @@
+"""Picture files in, colored files out: read, colored together, written, and known again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from colorization.coloring import ColorOptions
+from colorization.inference import DEFAULTS, PictureColorizer
+from colorization.metadata import NO_METADATA, signature_of
+from colorization.outputs import Compare, Job, plan_files
+from colorization.photographs import (
+    Photograph,
+    Signature,
+    is_record,
+    read_photograph,
+    write_photograph,
+)
+from colorization.pictures import Picture, UnreadablePicture, read_file, replace_file
+from colorization.sheets import (
+    COMPARED_SIDE,
+    SAMPLE_SIDE,
+    comparison,
+    contact_sheet,
+    small_copy,
+)
+
+_MOST_PIXELS = 64 * 10**6  # of the pictures that are held for one batch
+
+
+class Outcome(NamedTuple):
+    """What became of a picture: the files it was made into, or why it was not."""
+
+    job: Job
+    state: Literal["done", "finished before", "failed"]
+    reason: str = ""
+    note: str = ""  # what a colored copy lacks
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the pictures of one call: files written or found finished; pictures refused
+    and why."""
+
+    done: list[Path] = field(default_factory=list)
+    finished: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in what became of a picture."""
+        if outcome.note:
+            self.notes.append(outcome.note)
+        if outcome.state == "failed":
+            self.failed.append((outcome.job.picture, outcome.reason))
+        else:
+            files = self.done if outcome.state == "done" else self.finished
+            files += outcome.job.parts.values()
+
+
+class FileColorizer:
+    """Colors picture files by one model with the same options.
+
+    A file that is there already and was made by the same weights with the same options of the same
+    picture is left as it is; one made by others is replaced. What was not made by a colorizer is
+    never replaced unless `overwrite`, which makes all anew.
+    """
+
+    def __init__(
+        self,
+        colorizer: PictureColorizer,
+        options: ColorOptions = DEFAULTS,
+        *,
+        compare: Compare | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Raises ConfigError as PictureColorizer.prepare does."""
+        colorizer.prepare(options)
+        self._colorizer = colorizer
+        self._options = options
+        self._compare: Compare | None = compare
+        self._overwrite = overwrite
+        self._signature = Signature(colorizer, options)
+
+    def color(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Color the pictures of jobs, together as far as their sizes allow.
+
+        Yields what became of each, not always in their order. A picture that cannot be read, does
+        not fit into memory or into its format costs only itself. Raises OSError where a file cannot
+        be written and DamagedModel for a model whose colors are not finite.
+        """
+        held: list[tuple[Job, Photograph]] = []
+        pixels = 0
+        for job in jobs:
+            try:
+                data = read_file(job.picture, str(job.picture))
+                if (outcome := self._look(job, data)) is not None:
+                    yield outcome
+                    continue
+                photograph = read_photograph(data, str(job.picture))
+            except UnreadablePicture as error:
+                yield Outcome(job, "failed", str(error))
+                continue
+            except MemoryError:
+                yield Outcome(job, "failed", f"{job.picture}: {_NO_MEMORY}")
+                continue
+            held.append((job, photograph))
+            pixels += photograph.picture.rgb.size // 3
+            if pixels > _MOST_PIXELS:
+                yield from self._color(held)
+                held, pixels = [], 0
+        yield from self._color(held)
+
+    def _look(self, job: Job, data: bytes) -> Outcome | None:
+        """Return the outcome of a picture for which there is nothing to do."""
+        if self._overwrite:
+            return None
+        digest = Photograph.digest_of(data)
+        finished = True
+        for part, path in job.parts.items():
+            if not path.exists():
+                finished = False
+                continue
+            found = signature_of(path)
+            if not is_record(found):
+                reason = f"{job.picture}: {path} is there and was not made by colorize"
+                return Outcome(job, "failed", f"{reason}; --overwrite replaces it")
+            finished &= found == self._record(digest, part)
+        return Outcome(job, "finished before") if finished else None
+
+    def _record(self, digest: str, part: str) -> str:
+        return self._signature.record(digest, self._compare or "" if part == "comparison" else part)
+
+    def _color(self, held: Sequence[tuple[Job, Photograph]]) -> Iterator[Outcome]:
+        if not held:
+            return
+        pictures = [photograph.picture for _, photograph in held]
+        outcomes: list[Outcome] = []
+        try:
+            colored = self._colorizer.batch(pictures, self._options)
+            for (job, photograph), samples in zip(held, colored, strict=True):
+                outcomes.append(self._write(job, photograph, samples))
+                yield outcomes[-1]
+        except (MemoryError, RuntimeError, cv2.error) as error:
+            if not _for_want_of_memory(error):
+                raise
+            if len(held) == 1:
+                ((job, _),) = held
+                yield Outcome(job, "failed", f"{job.picture}: {_NO_MEMORY}")
+            for pair in held[len(outcomes) :] if len(held) > 1 else []:
+                yield from self._color([pair])
+
+    def _write(self, job: Job, photograph: Photograph, samples: Iterator[Picture]) -> Outcome:
+        sheet: list[np.ndarray] = []
+        after: np.ndarray | None = None
+        try:
+            for number, (path, colored) in enumerate(zip(job.samples, samples, strict=True)):
+                record = self._record(photograph.digest, f"{number}")
+                content = write_photograph(colored, photograph, record, path.suffix)
+                replace_file(path, content)
+                if job.sheet:
+                    sheet.append(small_copy(colored, SAMPLE_SIDE))
+                if job.comparison and number == 0:
+                    after = small_copy(colored, COMPARED_SIDE)
+        except UnreadablePicture as error:
+            return Outcome(job, "failed", f"{job.picture}: {error}")
+        if job.sheet:
+            self._write_sheet(job.sheet, contact_sheet(sheet), photograph, "sheet")
+        if job.comparison and after is not None and self._compare:
+            before = small_copy(photograph.picture, COMPARED_SIDE)
+            shown = comparison(before, after, self._compare)
+            self._write_sheet(job.comparison, shown, photograph, "comparison")
+        return Outcome(job, "done", note=photograph.note)
+
+    def _write_sheet(self, path: Path, rgb: np.ndarray, of: Photograph, part: str) -> None:
+        bare = of._replace(metadata=NO_METADATA)
+        replace_file(
+            path, write_photograph(Picture(rgb), bare, self._record(of.digest, part), ".jpg")
+        )
+
+
+def _for_want_of_memory(error: Exception) -> bool:
+    # On the CPU torch and cv2 have no errors of their own for it.
+    said = ("can't allocate memory", "not enough memory", "Insufficient memory")
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(words in str(error) for words in said)
+
+
+_NO_MEMORY = "is larger than the memory there is: make it smaller, or let fewer --workers run"
+
+
+def colorize_files(
+    colorizer: PictureColorizer,
+    source: Path,
+    out: Path,
+    options: ColorOptions = DEFAULTS,
+    *,
+    compare: Compare | None = None,
+    overwrite: bool = False,
+    batch: int = 1,
+    on_done: Callable[[Outcome], None] = lambda outcome: None,
+) -> Summary:
+    """Color a picture file, or all pictures in a folder and the folders below it, in this process.
+
+    Files are planned as `plan_files` says and written as FileColorizer says, `batch` pictures at a
+    time. `on_done` is called after each picture.
+
+    Raises ConfigError, before anything is written, for what cannot be planned and for options that
+    the model cannot follow.
+    """
+    files = FileColorizer(colorizer, options, compare=compare, overwrite=overwrite)
+    jobs = plan_files(source, out, options.samples, compare)
+    summary = Summary()
+    for start in range(0, len(jobs), batch):
+        for outcome in files.color(jobs[start : start + batch]):
+            summary.add(outcome)
+            on_done(outcome)
+    return summary
