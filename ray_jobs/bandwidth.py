@@ -1,6 +1,5 @@
 """How fast the cluster's machines add up numbers: all-reduces over one process on each."""
 
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from failure import failure_of
-from introduction import meeting_point
+from introduction import describe_group, meeting_point
 
 SIZES = (4_000_000, 64_000_000)  # bytes
 _TINY = 4
@@ -44,8 +43,7 @@ class _Member:
 
         from colorization.process_group import process_group
 
-        numbers = {"RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port, "LOCAL_RANK": 0}
-        os.environ.update(MASTER_ADDR=address, **{name: str(n) for name, n in numbers.items()})
+        describe_group(address, port, RANK=rank, WORLD_SIZE=size, LOCAL_RANK=0)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         found: dict[int, float] = {}
         with process_group(device):

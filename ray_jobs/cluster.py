@@ -77,7 +77,6 @@ def connect(address: str | None) -> list[Node]:
     """
     # Ray Train's defaults wait for seconds where a study of small trials has none to lose.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else it prints whatever `verbose` says
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -134,6 +133,8 @@ def _where_modules_are() -> dict[str, Any]:
 def _start_local(options: dict[str, Any]) -> None:
     import ray
 
+    # Nobody takes this machine back; on a cluster Ray Train looks out for machines that drain.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     here = this_machine()
     for is_last in (False, True):
         try:

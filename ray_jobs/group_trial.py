@@ -4,13 +4,23 @@ The actor and Train's controller import neither the library nor what it needs: e
 start of every trial as long as a worker does.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
-from ray.train import ControllerError, UserCallback, WorkerGroupError
+from ray.train import ControllerError, ScalingConfig, UserCallback, WorkerGroupError
 
 from cause import MAY_PASS, TRIES
 from shared_memory import clear_shared_memory
+
+# Train's controller and workers take these from this process, which on a cluster has the
+# environment of `ray start` and not of the driver.
+_PATIENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report waits for it
+    # For machines that the autoscaler starts, or one that comes back: three minutes in three tries,
+    # Ray's own, and the trial would have failed. The study says what waits.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "3600",
+}
 
 
 def run_group(config: dict[str, Any]) -> None:
@@ -20,25 +30,20 @@ def run_group(config: dict[str, Any]) -> None:
     again in the same way is reported as `failed`, with its `cause`, and not tried again.
     """
     from ray import tune
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from introduction import OwnProcessGroup
 
     clear_shared_memory()  # of trials that were killed on this machine
-    resources = {"CPU": config["cpus_per_worker"]}
-    if config["gpus_per_worker"]:
-        resources["GPU"] = config["gpus_per_worker"]
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config=config,
         torch_config=OwnProcessGroup(),
-        scaling_config=ScalingConfig(
-            num_workers=config["workers"],
-            use_gpu=config["gpus_per_worker"] > 0,
-            resources_per_worker=resources,
-        ),
+        scaling_config=scaling(config),
         run_config=RunConfig(
             name="ray-train",
             storage_path=config["directory"],
@@ -56,6 +61,23 @@ def run_group(config: dict[str, Any]) -> None:
 
         # It was tried again as often as it may be: Tune need not multiply that by its own tries.
         tune.report(failed_row(failure_of(error), ""))
+
+
+def scaling(config: dict[str, Any]) -> ScalingConfig:
+    """Return how many workers a trial has, and what Ray reserves for each.
+
+    Ray reserves for all of them or for none, so that no two trials wait for what the other holds;
+    packed: on one machine where they fit, else on as few as it can.
+    """
+    resources = {"CPU": config["cpus_per_worker"]}
+    if config["gpus_per_worker"]:
+        resources["GPU"] = config["gpus_per_worker"]
+    return ScalingConfig(
+        num_workers=config["workers"],
+        use_gpu=config["gpus_per_worker"] > 0,
+        resources_per_worker=resources,
+        placement_strategy="PACK",
+    )
 
 
 def _is_of_workers(error: ControllerError) -> bool:

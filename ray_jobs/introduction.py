@@ -44,12 +44,18 @@ def meeting_point() -> tuple[str, int]:
 
 def _introduce(address: str, port: int) -> None:
     context = ray.train.get_context()
-    numbers = {
-        "MASTER_PORT": port,
-        "RANK": context.get_world_rank(),
-        "WORLD_SIZE": context.get_world_size(),
-        "LOCAL_RANK": context.get_local_rank(),
-        "LOCAL_WORLD_SIZE": context.get_local_world_size(),
-        "NODE_RANK": context.get_node_rank(),
-    }
-    os.environ.update(MASTER_ADDR=address, **{name: str(n) for name, n in numbers.items()})
+    describe_group(
+        address,
+        port,
+        RANK=context.get_world_rank(),
+        WORLD_SIZE=context.get_world_size(),
+        LOCAL_RANK=context.get_local_rank(),
+        LOCAL_WORLD_SIZE=context.get_local_world_size(),
+        NODE_RANK=context.get_node_rank(),
+    )
+
+
+def describe_group(address: str, port: int, **numbers: int) -> None:
+    """Describe a group in this process's environment, as torchrun does, for `process_group`."""
+    texts = {name: str(number) for name, number in numbers.items()}
+    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port), **texts)

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,7 +164,7 @@ def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[L
     parts = job.out / _PARTS
     missing = [chunk for chunk in chunks if not chunk.is_done(parts)]
     if missing:
-        ray = _start_ray()
+        ray = start_ray()
         cpus = int(ray.cluster_resources().get("CPU", 1))
         workers = min(job.workers or cpus, len(missing))
         data = ray.data.from_items(
@@ -313,14 +314,20 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _start_ray() -> Any:
+def start_ray() -> Any:
+    """Join the cluster or start one; return Ray, set so that workers leave GPUs to others."""
     import ray
     import ray.data
 
     if not ray.is_initialized():
         connect(find_running())
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    with warnings.catch_warnings():
+        # Ray Data itself is to see to it from 2.64 on. Until then it spreads workers over all
+        # machines, where Ray's own way is those without GPUs first.
+        warnings.simplefilter("ignore")
+        context.scheduling_strategy = "DEFAULT"
     return ray
 
 
