@@ -81,10 +81,11 @@ class PictureColorizer:
         pass through it together. Yields the samples of each picture in turn."""
         check_options(options, self.model)
         for picture, view in zip(pictures, self.views(pictures, options), strict=True):
-            yield (
-                Picture(self._put_together(picture, view, sample, options), picture.alpha)
-                for sample in range(options.samples)
-            )
+            yield self._finish(picture, view, options)
+
+    def _finish(self, picture: Picture, view: View, options: ColorOptions) -> Iterator[Picture]:
+        for sample in range(options.samples):
+            yield Picture(self._put_together(picture, view, sample, options), picture.alpha)
 
     @torch.inference_mode()
     def views(self, pictures: Sequence[Picture], options: ColorOptions) -> list[View]:

@@ -15,7 +15,6 @@ from uuid import uuid4
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from colorization.encoders import encode_deep_png, encode_tiff
 from colorization.deep_pictures import (
     bits_a_channel,
     global_settings,
@@ -23,6 +22,7 @@ from colorization.deep_pictures import (
     read_deep_color,
     read_deep_gray,
 )
+from colorization.encoders import encode_deep_png, encode_tiff
 from colorization.icc import deep_to_srgb, image_to_srgb
 from colorization.jpeg import decode_jpeg, plain_size
 from colorization.metadata import NO_METADATA, Metadata
