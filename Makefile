@@ -1,7 +1,7 @@
 # Each target is a command a person could type; every one sets up what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS := loader training_step overhead search behaviour overfit
+BENCHMARKS := loader training_step edges colorize overhead search behaviour overfit
 
 .PHONY: setup tune test test-all lint format ui bench clean requirements
 
