@@ -56,12 +56,13 @@ def photograph(megapixels: float, seed: int = 0) -> bytes:
 
 def took(work: Callable[[], T]) -> tuple[T, float]:
     """Return what a call returns and the CPU's seconds that it takes, at best of three."""
-    seconds: list[float] = []
+    results: list[tuple[float, T]] = []
     for _ in range(3):
         started = time.process_time()
         result = work()
-        seconds.append(time.process_time() - started)
-    return result, min(seconds)
+        results.append((time.process_time() - started, result))
+    least = min(seconds for seconds, _ in results)
+    return results[0][1], least
 
 
 def stages(model: Path, data: bytes, options: ColorOptions) -> dict[str, float]:
@@ -146,7 +147,8 @@ def main() -> None:
     parser.add_argument("--memory", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
-        memory(*arguments.memory, arguments.upsampling)
+        model, picture = arguments.memory
+        memory(model, picture, arguments.upsampling)
         return
     console = Console()
     with tempfile.TemporaryDirectory() as place:

@@ -71,7 +71,7 @@ def known_edges(seed: int, step: float = LEAST_STEP) -> tuple[Tensor, Tensor]:
         outline = cv2.morphologyEx(
             (shape > 127).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
         )
-        edges |= outline
+        edges[outline > 0] = 1
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     waves = np.sin(2 * np.pi * (x * rng.uniform(8, 40) + y * rng.uniform(8, 40)))
     lab[..., 0] += 0.08 * (x - y) + 0.02 * waves + rng.normal(0, 0.01, (SIDE, SIDE))

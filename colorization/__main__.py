@@ -1,4 +1,4 @@
-"""The library on the command line, without Ray: train, evaluate, colorize, show, doctor."""
+"""The library on the command line, without Ray: train, evaluate, colorize, export, show, doctor."""
 
 import argparse
 import logging
@@ -68,6 +68,8 @@ def _run(options: argparse.Namespace) -> int:
             from colorization.colorize_command import colorize
 
             return colorize(options)
+        case "export":
+            return commands.export_graph(options.run, options.out, options.format)
         case _:
             return commands.show(options.experiment, options.settings)
 
@@ -116,6 +118,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     colorize = commands.add_parser("colorize", help="colorize pictures of any size")
     add_colorize(colorize)
+
+    export = commands.add_parser("export", help="write a model as a graph for other programs")
+    export.add_argument("run", type=Path, metavar="RUN_DIR_OR_EXPORT")
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER")
+    export.add_argument("--format", choices=["torch", "onnx"], default="torch", help="(torch)")
 
     show = commands.add_parser("show", help="print an experiment, its size and what may be set")
     _add_experiment(show)

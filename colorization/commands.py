@@ -17,6 +17,7 @@ from colorization.experiment import Experiment, check, count_players, read_exper
 
 # Training and scores take seconds to import; a wrong setting is found without them.
 if TYPE_CHECKING:
+    from colorization.graph_export import GraphFormat
     from colorization.training import Report
 
 console = Console(highlight=False, soft_wrap=True)
@@ -95,6 +96,33 @@ def evaluate(run: Path, settings: Sequence[str], split: str) -> int:
     for name, value in scores.items():
         table.add_row(name, f"{value:.4f}", f"{gray[name]:.4f}" if name in gray else "")
     console.print(table)
+    return 0
+
+
+def export_graph(run: Path, out: Path, kind: "GraphFormat") -> int:
+    """Write what a model computes as a graph for other programs, compared with the model."""
+    from colorization import graph_export
+    from colorization.export import load_model
+
+    graph_export.check_format(kind)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out: {out} is a file, a folder is needed")
+    model, experiment = load_model(run)
+    made = graph_export.export_graph(model, experiment.data.size, out, kind)
+    if made.dynamic:
+        sides = f"any sides that are multiples of {model.multiple}"
+    else:
+        sides = f"{experiment.data.size} x {experiment.data.size} pixels alone"
+    console.print(
+        f"{made.file}: {made.file.stat().st_size / 1e6:.1f} MB; takes {sides}", markup=False
+    )
+    if made.static_because:
+        console.print(Text(f"note: {made.static_because}", style="yellow"))
+    console.print(
+        f"differs from the model by {made.difference:.1g} of ab/110 at most; inputs and units: "
+        f"{made.file.with_name(graph_export.DESCRIPTION)}",
+        markup=False,
+    )
     return 0
 
 

@@ -74,13 +74,16 @@ def export_graph(model: Colorizer, size: int, folder: Path, kind: GraphFormat) -
     """
     check_format(kind)
     graph = _Graph(_without_parametrizations(model))
-    program, static_because = _trace(graph, size)
-    dynamic = not model.fixed_size and static_because is None
-    data = _torch_bytes(program) if kind == "torch" else _onnx_bytes(program)
-    sides = _sides(graph.model, size) if dynamic else [(size, size)]
-    difference = _compare(graph, _load_torch(data) if kind == "torch" else _load_onnx(data), sides)
+    dynamic, reason = not model.fixed_size, None
+    try:
+        data, sides, difference = _make(graph, size, kind, dynamic)
+    except CannotExport as error:
+        if not dynamic:
+            raise
+        dynamic, reason = False, str(error)
+        data, sides, difference = _make(graph, size, kind, dynamic)
     file = folder / FILES[kind]
-    exported = Exported(file, dynamic, static_because, difference, sides)
+    exported = Exported(file, dynamic, reason, difference, sides)
     replace_file(file, data)
     description = json.dumps(_describe(graph, size, exported), indent=2)
     replace_file(folder / DESCRIPTION, description.encode())
@@ -117,19 +120,15 @@ def _without_parametrizations(model: Colorizer) -> Colorizer:
     return copy
 
 
-def _trace(graph: _Graph, size: int) -> tuple[torch.export.ExportedProgram, str | None]:
-    """Export for all sides if the model takes others, else or where that fails for its own.
-
-    Returns why the sides are fixed where they need not have been.
-    """
-    model = graph.model
-    reason = None
-    if not model.fixed_size:
-        try:
-            return _export(graph, size, dynamic=True), None
-        except CannotExport as error:
-            reason = str(error)
-    return _export(graph, size, dynamic=False), reason
+def _make(
+    graph: _Graph, size: int, kind: GraphFormat, dynamic: bool
+) -> tuple[bytes, list[tuple[int, int]], float]:
+    """Return a graph's file, the sides that it was compared at, and how much it differed."""
+    program = _export(graph, size, dynamic=dynamic)
+    data = _torch_bytes(program) if kind == "torch" else _onnx_bytes(program)
+    run = _load_torch(data) if kind == "torch" else _load_onnx(data)
+    sides = _sides(graph.model, size) if dynamic else [(size, size)]
+    return data, sides, _compare(graph, run, sides)
 
 
 def _export(graph: _Graph, size: int, *, dynamic: bool) -> torch.export.ExportedProgram:

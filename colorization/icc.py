@@ -6,6 +6,7 @@ the picture is then taken for sRGB, as viewers do.
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -35,7 +36,7 @@ def image_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     pixels = image.convert(base[image.mode]) if image.mode in base else image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != _SPACES.get(pixels.mode) or _is_srgb(source):
+        if _space(source) != _SPACES.get(pixels.mode) or _is_srgb(source):
             return image
         converted = ImageCms.profileToProfile(
             pixels,
@@ -54,8 +55,18 @@ def image_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    description = profile.profile.profile_description or ""
-    return profile.profile.xcolor_space == "RGB " and description.startswith("sRGB")
+    return _space(profile) == "RGB " and describe(profile).startswith("sRGB")
+
+
+def describe(profile: ImageCms.ImageCmsProfile) -> str:
+    """Return what a profile calls itself."""
+    core: Any = profile.profile  # whose type Pillow does not tell
+    return core.profile_description or ""
+
+
+def _space(profile: ImageCms.ImageCmsProfile) -> str:
+    core: Any = profile.profile
+    return core.xcolor_space
 
 
 def deep_to_srgb(rgb: np.ndarray, profile: bytes) -> np.ndarray:

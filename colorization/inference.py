@@ -94,9 +94,9 @@ class PictureColorizer:
         pass through it together. Yields the samples of each picture in turn."""
         check_options(options, self.model)
         for picture, view in zip(pictures, self.views(pictures, options), strict=True):
-            yield self._samples(picture, view, options)
+            yield self._finish(picture, view, options)
 
-    def _samples(self, picture: Picture, view: View, options: ColorOptions) -> Iterator[Picture]:
+    def _finish(self, picture: Picture, view: View, options: ColorOptions) -> Iterator[Picture]:
         mask = None
         if options.foreground is not None:
             mask = torch.from_numpy(self._foreground(picture, options.foreground))

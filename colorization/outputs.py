@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,13 +59,51 @@ def plan_files(
         raise ConfigError(f"{source}: no such picture or folder")
     jobs = [_job(picture, target, samples, compare) for picture, target in planned]
     inputs = {picture.resolve(): picture for picture, _ in planned}
-    counts = Counter(path for job in jobs for path in job.parts.values())
-    for target, count in counts.items():
+    for target in _targets(jobs, source):
         if (replaced := inputs.get(target.resolve())) is not None:
             raise ConfigError(f"{target} would replace the input {replaced}: choose another output")
+    return jobs
+
+
+def plan_found(
+    pictures: Sequence[Path],
+    source: Path,
+    out: Path,
+    samples: int = 1,
+    compare: Compare | None = None,
+) -> list[Job]:
+    """Return what `plan_files` does of pictures below a source, without a look at the disk.
+
+    For pictures that lie elsewhere. Raises ConfigError where two would become one file.
+    """
+    planned = _moved(pictures, source, out)
+    jobs = [_job(picture, target, samples, compare) for picture, target in planned]
+    _targets(jobs, source)
+    return jobs
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the pictures in a folder and the folders below it, in the order of names.
+
+    Raises ConfigError for a folder that cannot be read.
+    """
+    found = (
+        Path(place, name) for place, _, names in os.walk(folder, onerror=_refuse) for name in names
+    )
+    return sorted(filter(is_picture, found))
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its name whether a file is one that is colored; hidden ones are not."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def _targets(jobs: Sequence[Job], source: Path) -> Iterable[Path]:
+    counts = Counter(path for job in jobs for path in job.parts.values())
+    for target, count in counts.items():
         if count > 1:
             raise ConfigError(f"{count} pictures of {source} would be written to {target}")
-    return jobs
+    return counts
 
 
 def _job(picture: Path, target: Path, samples: int, compare: Compare | None) -> Job:
@@ -98,14 +137,13 @@ def _plan_folder(source: Path, out: Path) -> list[tuple[Path, Path]]:
             f"{out} is or lies in the folder {source} that is read: a second call would color its "
             "own outputs; choose a folder beside it"
         )
-    pictures = sorted(
-        Path(folder, name)
-        for folder, _, names in os.walk(source, onerror=_refuse)
-        for name in names
-        if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
-    )
+    pictures = find_pictures(source)
     if not pictures:
         raise ConfigError(f"{source}: no pictures in this folder or below it")
+    return _moved(pictures, source, out)
+
+
+def _moved(pictures: Sequence[Path], source: Path, out: Path) -> list[tuple[Path, Path]]:
     targets = [picture.with_suffix(_written_suffix(picture)) for picture in pictures]
     wanted = Counter(targets)
     # a.gif beside a.png becomes a.gif.png

@@ -10,7 +10,14 @@ import torch
 from colorization import checkpoint
 from colorization.config import ConfigError
 from colorization.experiment import Experiment
-from colorization.export import EXPERIMENT, WEIGHTS, load_exported, load_run, trained_on
+from colorization.export import (
+    EXPERIMENT,
+    WEIGHTS,
+    export,
+    load_exported,
+    load_run,
+    trained_on,
+)
 from colorization.models.colorizer import Colorizer
 from past_study import JOURNAL
 from storage import short_path
@@ -65,6 +72,28 @@ def find_model(word: str, tracking_uri: str, device: torch.device | str = "cpu")
     raise ConfigError(f"{word}: there is no such folder; needed is {_FORMS}")
 
 
+def exported_model(word: str, tracking_uri: str, place: Path) -> Path:
+    """Return the folder of an exported model that a word of a command line names.
+
+    That of a run, or of MLflow's registry, is written below `place`. Raises what `find_model` does.
+    """
+    if word.startswith("models:/"):
+        uri, label = _version(word, tracking_uri)
+        return _download(uri, label, tracking_uri, place)
+    folder = Path(word).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{word}: there is no such folder; needed is a run's directory, a folder that a model "
+            "was exported into, models:/NAME/VERSION or models:/NAME@ALIAS"
+        )
+    _refuse_study(folder)
+    if (folder / WEIGHTS).exists():
+        return folder
+    if checkpoint.latest(folder) is None and (folder / "model" / WEIGHTS).exists():
+        return folder / "model"
+    return export(folder, place / "exported")
+
+
 def _exported(folder: Path, named: Path, device: torch.device | str) -> StoredModel:
     model, experiment = load_exported(folder, device)
     return StoredModel(short_path(named), model, experiment, trained_on(folder).get(""))
@@ -79,6 +108,14 @@ def _refuse_study(path: Path) -> None:
 
 
 def _registered(word: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
+    uri, label = _version(word, tracking_uri)
+    with tempfile.TemporaryDirectory() as place:
+        folder = _download(uri, label, tracking_uri, Path(place))
+        return replace(_exported(folder, folder, device), label=label)
+
+
+def _version(word: str, tracking_uri: str) -> tuple[str, str]:
+    """Return the address of a version in MLflow's registry by its number, and what to call it."""
     from mlflow_store import without_password
 
     # isort: split
@@ -109,7 +146,7 @@ def _registered(word: str, tracking_uri: str, device: torch.device | str) -> Sto
             f"{word}: MLflow at {where} has no such model; there is {there}"
         ) from error
     label = f"{name} version {found.version}" + (f" ({alias})" if alias else "")
-    return _registered_version(f"models:/{name}/{found.version}", label, tracking_uri, device)
+    return f"models:/{name}/{found.version}", label
 
 
 def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
@@ -145,19 +182,16 @@ def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> Store
     raise ConfigError(f"{run_id} ({label}) has no model: it was not trained to its end")
 
 
-def _registered_version(
-    uri: str, label: str, tracking_uri: str, device: torch.device | str
-) -> StoredModel:
-    """Take the exported model out of a version in MLflow's registry."""
+def _download(uri: str, label: str, tracking_uri: str, place: Path) -> Path:
+    """Take the exported model out of a version in MLflow's registry; return its folder."""
     from registry import tracking_store
 
     # isort: split
     from mlflow.artifacts import download_artifacts
 
-    with tempfile.TemporaryDirectory() as place:
-        with tracking_store(tracking_uri):  # MLflow looks an address of the registry up in its own
-            got = Path(download_artifacts(artifact_uri=uri, dst_path=place))
-        weights = sorted(got.rglob(WEIGHTS))
-        if len(weights) != 1:
-            raise ConfigError(f"{label}: found {len(weights)} models of this project, not one")
-        return replace(_exported(weights[0].parent, weights[0].parent, device), label=label)
+    with tracking_store(tracking_uri):  # MLflow looks an address of the registry up in its own
+        got = Path(download_artifacts(artifact_uri=uri, dst_path=str(place)))
+    weights = sorted(got.rglob(WEIGHTS))
+    if len(weights) != 1:
+        raise ConfigError(f"{label}: found {len(weights)} models of this project, not one")
+    return weights[0].parent

@@ -34,8 +34,12 @@ DRAWING = {"naive_cvae", "unet_cvae", "cinn", "cinn_deep", "cinn_instance", "cin
 
 
 def small(name: str) -> tuple[Colorizer, int]:
-    """Build a small recipe's model with drawn weights, statistics of batches among them."""
-    experiment = config.parse(Experiment, read_small_recipe(name), name)
+    """Build a small recipe's model with drawn weights.
+
+    Of 64 pixels: where the innermost features are one pixel wide, torch takes that for a constant.
+    """
+    data = config.override(read_small_recipe(name), {"data.size": 64})
+    experiment = config.parse(Experiment, data, name)
     torch.manual_seed(1)
     return build_model(experiment).eval(), experiment.data.size
 

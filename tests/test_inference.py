@@ -268,7 +268,7 @@ def test_pictures_colored_together_equal_those_colored_alone() -> None:
     pictures.append(Picture(photo(70, 80, np.uint16)))
     alone = [colorizer.one(picture) for picture in pictures]
     model.seen.clear()
-    together = [list(samples) for samples in colorizer.batch(pictures)]
+    together = [list(samples) for samples in list(colorizer.batch(pictures))]
     assert sorted(len(seen) for seen in model.seen) == [1, 4]
     for one, (other,) in zip(alone, together, strict=True):
         assert one.rgb.dtype == other.rgb.dtype

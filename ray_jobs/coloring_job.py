@@ -1,0 +1,157 @@
+"""Pictures colored by the actors of a cluster: what colorize.py runs."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cluster import Node, Shape, at_once, connect, find_running
+from colorization.coloring import ColorOptions
+from colorization.colorize_command import ColoringProgress
+from colorization.colorize_files import Summary
+from colorization.config import ConfigError
+from colorization.export import EXPERIMENT, WEIGHTS, load_exported
+from colorization.inference import PictureColorizer
+from colorization.outputs import Compare, Job, find_pictures, plan_files, plan_found
+from painter import Painter, Work, jobs_row, read_outcome
+from picture_place import PicturePlace
+from stored_models import exported_model
+
+if TYPE_CHECKING:
+    import ray
+
+_MOST_BLOCKS = 1000  # of rows, each a task of its own
+
+
+@dataclass(frozen=True)
+class ColoringJob:
+    """What is colored by which model, how, and by how many."""
+
+    model: str
+    tracking_uri: str
+    source: str
+    out: str
+    options: ColorOptions
+    compare: Compare | None = None
+    overwrite: bool = False
+    actors: int | None = None
+    gpus: float | None = None
+    batch: int = 1
+
+
+def colorize(job: ColoringJob) -> int:
+    """Color all pictures; return 1 where some could not be, else 0.
+
+    Raises ConfigError before Ray is started for what cannot work.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    source, out = PicturePlace(job.source), PicturePlace(job.out)
+    jobs = _plan(job, source, out)
+    exported = _read_model(job)
+    import ray.data
+
+    nodes = connect(find_running())
+    try:
+        shape = _shape(nodes, job.gpus)
+        actors = min(at_once(nodes, shape, job.actors), len(jobs))
+        work = Work(job.options, job.compare, job.overwrite, shape.gpus_per_worker > 0, source, out)
+        devices = f" with {shape.gpus_per_worker:g} GPU each" if shape.gpus_per_worker else ""
+        console.print(f"{len(jobs)} pictures, {actors} actors{devices}", markup=False)
+        summary, left = _work_off(jobs, job.batch, actors, shape, ray.put(exported), work, console)
+    finally:
+        ray.shutdown()
+    return _report(console, summary, left)
+
+
+def _plan(job: ColoringJob, source: PicturePlace, out: PicturePlace) -> list[Job]:
+    here, there = (Path(place).expanduser().absolute() for place in (job.source, job.out))
+    if not (source.is_remote or out.is_remote):
+        return plan_files(here, there, job.options.samples, job.compare)
+    if f"{out.url}/".startswith(f"{source.url}/"):
+        raise ConfigError(
+            f"{out.url} is or lies in {source.url}, which is read: a second call would color its "
+            "own outputs; choose a place beside it"
+        )
+    if source.is_remote:
+        root, pictures = Path(), source.list_pictures()
+    elif here.is_dir():
+        root, pictures = here, find_pictures(here)
+    else:
+        root, pictures = here.parent, [here]
+    if not pictures:
+        raise ConfigError(f"{source.url}: no pictures there or below it; a folder's URL is needed")
+    target = Path() if out.is_remote else there
+    return plan_found(pictures, root, target, job.options.samples, job.compare)
+
+
+def _read_model(job: ColoringJob) -> dict[str, bytes]:
+    """Return the files of the exported model; see that it loads and can do what is asked."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = exported_model(job.model, job.tracking_uri, Path(place))
+        model, experiment = load_exported(folder)
+        PictureColorizer(model, experiment.data.size).prepare(job.options)
+        return {name: (folder / name).read_bytes() for name in (EXPERIMENT, WEIGHTS)}
+
+
+def _shape(nodes: list[Node], gpus: float | None) -> Shape:
+    if gpus is None:
+        gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
+    return Shape(1, 1.0, gpus)
+
+
+def _work_off(
+    jobs: Sequence[Job],
+    batch: int,
+    actors: int,
+    shape: Shape,
+    exported: "ray.ObjectRef[dict[str, bytes]]",
+    work: Work,
+    console: Console,
+) -> tuple[Summary, int]:
+    """Return what became of the pictures, and of how many nothing."""
+    import ray.data
+    import ray.exceptions
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = [jobs_row(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
+    colored = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).flat_map(
+        Painter,
+        fn_constructor_args=(exported, work),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=shape.cpus_per_worker,
+        num_gpus=shape.gpus_per_worker or None,
+    )
+    summary, left = Summary(), len(jobs)
+    with ColoringProgress(console, len(jobs)) as progress:
+        try:
+            for row in colored.iter_rows():
+                outcome = read_outcome(row)
+                summary.add(outcome)
+                progress.show(outcome)
+                left -= 1
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            console.print(Text(f"no actor could go on: {reason}", style="red"))
+            console.print("what was done stays; the same command goes on with it")
+    return summary, left
+
+
+def _report(console: Console, summary: Summary, left: int) -> int:
+    for note in summary.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    if summary.failed:
+        table = Table(title="left out", title_justify="left")
+        table.add_column("picture", overflow="fold")
+        table.add_column("because", overflow="fold")
+        for picture, reason in summary.failed:
+            table.add_row(Text(str(picture)), Text(reason))
+        console.print(table)
+    before = f", {len(summary.finished)} finished before" if summary.finished else ""
+    lost = f", {left} not tried" if left else ""
+    console.print(f"{len(summary.done)} colorized{before}, {len(summary.failed)} left out{lost}")
+    return 1 if summary.failed or left else 0
