@@ -112,13 +112,18 @@ def _padded(lightness: torch.Tensor, multiple: int) -> torch.Tensor:
     )
 
 
+def _options(upsampling: str) -> ColorOptions:
+    # Random weights give colors far more vivid than a trained model's, most of them beyond sRGB.
+    return parse(ColorOptions, {"upsampling": upsampling, "saturation": 0.2})
+
+
 def memory(model: Path, picture: Path, options: str) -> None:
     """Print how many MB coloring a file takes at most beyond what is imported."""
     torch.set_num_threads(1)
     before = psutil.Process().memory_info().rss
     network, experiment = load_exported(model)
     colorizer = PictureColorizer(network, experiment.data.size)
-    colorize_bytes(colorizer, picture.read_bytes(), parse(ColorOptions, {"upsampling": options}))
+    colorize_bytes(colorizer, picture.read_bytes(), _options(options))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{(peak - before) / 1e6:.0f}")
 
@@ -157,7 +162,7 @@ def main() -> None:
         model = write_export(experiment, here / "model")
         data = photograph(arguments.megapixels)
         (here / "large.jpg").write_bytes(data)
-        options = parse(ColorOptions, {"upsampling": arguments.upsampling})
+        options = _options(arguments.upsampling)
         table = Table(title=f"{arguments.megapixels:g} megapixels, {arguments.recipe}, one thread")
         table.add_column("part")
         table.add_column("CPU seconds", justify="right")
