@@ -7,6 +7,7 @@ cluster it looks this machine over. It ends within ten minutes, whatever does no
 import argparse
 import faulthandler
 import json
+import os
 import re
 import socket
 import sys
@@ -57,6 +58,7 @@ def _examine(folder: Path, gpus: bool, file: Path | None) -> int:
     from diagnosis import authentication_fault, faults_of, notes_of
     from doctor_page import machine_table, speed_line, versions_line
 
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # each is a fault that is told
     # A job's log is no terminal and would be taken for one of 80 columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     address = find_running()

@@ -6,6 +6,7 @@ The tests go on with one cluster, in their order; the last one takes it down.
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -222,9 +223,8 @@ def test_the_doctor_finds_a_healthy_cluster_well(hosts):
 
 def test_the_doctor_finds_another_version_a_storage_apart_mlflow_down_and_a_closed_way(hosts):
     head, one, other = hosts.head, *hosts.workers
-    metadata = one.run(
-        "echo ~/colorization/.venv/lib/python3*/site-packages/optuna-*.dist-info/METADATA"
-    ).stdout.strip()
+    packages = Path(sys.prefix).resolve() / "lib"
+    [metadata] = packages.glob("python3*/site-packages/optuna-[0-9]*.dist-info/METADATA")
     one.run(f"sed 's/^Version: .*/Version: 0.0.1/' {metadata} > ~/METADATA")
     one.run(f"mount --bind ~/METADATA {metadata}")
     one.run("echo '# changed' >> ~/colorization/colorization/color.py")
@@ -233,9 +233,9 @@ def test_the_doctor_finds_another_version_a_storage_apart_mlflow_down_and_a_clos
     hosts.submit("ill", "python", "doctor.py", "--storage", "/tmp/apart")
     assert hosts.wait_for("ill") == "FAILED"
     told = hosts.logs("ill")
-    assert f"FAULT {one.address}: optuna 0.0.1 there" in told
-    assert f"FAULT {one.address}: the project's code is another" in told
-    assert f"FAULT {other.address}: /tmp/apart is not the driver's" in told
+    assert f"FAULT {one.address} (host1): optuna 0.0.1 there" in told
+    assert f"FAULT {one.address} (host1): the project's code is another" in told
+    assert f"FAULT {other.address} (host2): /tmp/apart is not the driver's" in told
     assert "FAULT MLflow: " in told
     assert "cannot be reached from" in told
     # Each with its mend; and all is well again.
