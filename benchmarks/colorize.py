@@ -10,7 +10,6 @@ clock, so that their ratio is of use on an idle machine alone.
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -112,15 +111,25 @@ def _padded(lightness: torch.Tensor, multiple: int) -> torch.Tensor:
     )
 
 
+def _options(upsampling: str) -> ColorOptions:
+    # Random weights give colors far more vivid than a trained model's, most of them beyond sRGB.
+    return parse(ColorOptions, {"upsampling": upsampling, "saturation": 0.2})
+
+
 def memory(model: Path, picture: Path, options: str) -> None:
     """Print how many MB coloring a file takes at most beyond what is imported."""
     torch.set_num_threads(1)
     before = psutil.Process().memory_info().rss
     network, experiment = load_exported(model)
     colorizer = PictureColorizer(network, experiment.data.size)
-    colorize_bytes(colorizer, picture.read_bytes(), parse(ColorOptions, {"upsampling": options}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"{(peak - before) / 1e6:.0f}")
+    colorize_bytes(colorizer, picture.read_bytes(), _options(options))
+    # Not getrusage, which takes what the process was forked from into account.
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    print(f"{(int(line.split()[1]) * 1024 - before) / 1e6:.0f}")
 
 
 def folder_seconds(model: Path, pictures: Path, out: Path, workers: int) -> float:
@@ -157,7 +166,7 @@ def main() -> None:
         model = write_export(experiment, here / "model")
         data = photograph(arguments.megapixels)
         (here / "large.jpg").write_bytes(data)
-        options = parse(ColorOptions, {"upsampling": arguments.upsampling})
+        options = _options(arguments.upsampling)
         table = Table(title=f"{arguments.megapixels:g} megapixels, {arguments.recipe}, one thread")
         table.add_column("part")
         table.add_column("CPU seconds", justify="right")

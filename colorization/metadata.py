@@ -71,11 +71,11 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, str]:
     other pixels. The second value is empty or says what is damaged or too large.
     """
     left_out: list[str] = []
-    turned = False
+    turned = image.info.get("turned", False)
     exif = b""
     try:
         found = image.getexif()
-        turned = found.get(_BASE.Orientation, 1) in (5, 6, 7, 8)
+        turned = turned or found.get(_BASE.Orientation, 1) in (5, 6, 7, 8)
         exif = _kept(found)
     # Pillow's readers and writers raise whatever the damage leads to.
     except Exception as error:

@@ -90,10 +90,13 @@ def decode(data: bytes, name: str, *, managed: bool = False) -> tuple[Image.Imag
     """Read a picture as `read_picture` does; return it with Pillow's image of it, for its metadata.
 
     `managed`: pixels are converted to sRGB by the picture's color profile, where it has one that
-    can be followed. Raises UnreadablePicture.
+    can be followed. The image's `info["turned"]` says whether it was stored on its side, PNG aside.
+    Raises UnreadablePicture.
     """
     image = _open(data, name)
     profile = image.info.get("icc_profile") if managed else None
+    # Said before decoding, after which Pillow has turned a TIFF and forgotten it.
+    image.info["turned"] = image.format != "PNG" and _is_turned(image)
     with _decoding(image, name):
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             rgb, alpha = read_deep_gray(image)
@@ -143,7 +146,7 @@ def read_header(data: bytes, name: str) -> Header:
     image = _open(data, name)
     width, height = image.size
     # In a PNG the orientation may stand behind the pixels.
-    if image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+    if image.format == "JPEG" and _is_turned(image):
         width, height = height, width
     return Header(image.format or "", image.mode, (width, height))
 
@@ -294,6 +297,10 @@ def _open(data: bytes, name: str) -> Image.Image:
             f"at most {MAX_MEGAPIXELS} megapixels are read, make it smaller first"
         )
     return image
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
 @contextmanager

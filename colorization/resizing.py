@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRIP_PIXELS = 2**20  # large pictures are converted by strips of rows of about this size
+STRIP_PIXELS = 2**18  # large pictures go by strips of rows of about this size: 3 MB of Lab
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
