@@ -10,7 +10,6 @@ clock, so that their ratio is of use on an idle machine alone.
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -124,8 +123,13 @@ def memory(model: Path, picture: Path, options: str) -> None:
     network, experiment = load_exported(model)
     colorizer = PictureColorizer(network, experiment.data.size)
     colorize_bytes(colorizer, picture.read_bytes(), _options(options))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"{(peak - before) / 1e6:.0f}")
+    # Not getrusage, which takes what the process was forked from into account.
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    print(f"{(int(line.split()[1]) * 1024 - before) / 1e6:.0f}")
 
 
 def folder_seconds(model: Path, pictures: Path, out: Path, workers: int) -> float:

@@ -128,7 +128,7 @@ def test_bad_pictures_are_named_row_by_row_and_good_ones_among_them_are_colored(
         ({"samples": 2}, "this model draws nothing"),
         ({"foreground": "persn"}, "found 'persn'"),
         ({"mask": "AAAA"}, "the mask"),
-        ({"mask": "/etc/passwd"}, "the mask"),
+        ({"mask": "/etc/passwd"}, "mask: found text that is no base64"),
         ({"gain": [1, 2]}, "gain"),
     ],
 )
