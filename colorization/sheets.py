@@ -12,6 +12,7 @@ from colorization.pictures import Picture, to_uint8
 SAMPLE_SIDE = 512  # of a sample on its sheet at most
 COMPARED_SIDE = 1600  # of each picture of a comparison at most
 _GAP = 4
+_SHAPE = 1.4  # of a sheet, its width by its height
 
 
 def small_copy(picture: Picture, longest: int) -> np.ndarray:
@@ -32,9 +33,11 @@ def small_copy(picture: Picture, longest: int) -> np.ndarray:
 
 
 def contact_sheet(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay pictures (h, w, 3) of one size out in rows, about as wide as high: on white."""
+    """Lay pictures (h, w, 3) of one size out in rows, on white."""
     height, width = samples[0].shape[:2]
-    columns = max(1, min(len(samples), round(math.sqrt(len(samples) * height / width * 1.4))))
+    columns = min(
+        range(1, len(samples) + 1), key=lambda n: _ugliness(n, len(samples), width, height)
+    )
     rows = -(-len(samples) // columns)
     shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3)
     sheet = np.full(shape, 255, np.uint8)
@@ -42,6 +45,13 @@ def contact_sheet(samples: Sequence[np.ndarray]) -> np.ndarray:
         top, left = (number // columns) * (height + _GAP), (number % columns) * (width + _GAP)
         sheet[top : top + height, left : left + width] = sample
     return sheet
+
+
+def _ugliness(columns: int, count: int, width: int, height: int) -> float:
+    """Tell how far a sheet is from the shape of a screen, and how much of it is empty."""
+    rows = -(-count // columns)
+    shape = abs(math.log(columns * width / (rows * height) / _SHAPE))
+    return shape + 2 * (columns * rows - count) / (columns * rows)
 
 
 def comparison(before: np.ndarray, after: np.ndarray, kind: Compare) -> np.ndarray:
