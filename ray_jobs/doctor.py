@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from storage import storage_folder
 
         # Ray, and the file systems of a network, wait for what is gone; this does not.
-        faulthandler.dump_traceback_later(_LONGEST, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(_LONGEST, exit=True, file=sys.__stderr__ or 2)
         try:
             return _examine(storage_folder(options.storage), options.gpus, options.json)
         finally:

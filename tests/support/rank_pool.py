@@ -149,10 +149,11 @@ def require_equal(changed_rank: int | None) -> str:
     """Build one network on all ranks, change a weight of one by a bit; return the error, or ""."""
     ranks = current_ranks()
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2).to(torch.bfloat16))
+    last = nn.Linear(3, 2).to(torch.bfloat16)
+    network = nn.Sequential(nn.Linear(3, 3), last)
     if ranks.rank == changed_rank:
         with torch.no_grad():
-            weight = network[1].weight[0, 0]
+            weight = last.weight[0, 0]
             weight.copy_(torch.nextafter(weight, weight + 1))
     try:
         require_equal_weights(network, ranks, "after epoch 3")
