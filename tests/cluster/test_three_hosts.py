@@ -148,7 +148,8 @@ def test_a_host_that_is_lost_in_training_and_comes_back_is_used_again(hosts):
     lost.boot()
     assert hosts.wait_for("host") == "SUCCEEDED", hosts.logs("host")
     assert_whole(hosts, "host")
-    assert hosts.alive() == {host.address for host in (hosts.head, *hosts.workers)}
+    everybody = {host.address for host in (hosts.head, *hosts.workers)}
+    wait_until(lambda: hosts.alive() == everybody, "the host in the dashboard", 60)
 
 
 def test_a_stopped_job_closes_its_records_and_another_one_goes_on(hosts):
@@ -249,4 +250,9 @@ def test_ray_down_leaves_no_process_on_any_host(hosts):
     hosts.down()
     for host in (hosts.head, *hosts.workers):
         # Workers end a minute after they have lost their head.
-        wait_until(lambda host=host: host.processes() == [], f"the end of all on {host.name}", 180)
+        try:
+            wait_until(
+                lambda host=host: not host.processes(), f"the end of all on {host.name}", 180
+            )
+        except RuntimeError as error:
+            raise AssertionError(f"{error}: {host.processes()}") from None

@@ -83,9 +83,7 @@ class ThreeHosts:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for forward in self._forwards:
-            os.killpg(forward.pid, signal.SIGTERM)
-            forward.wait()
+        self._end_forwards()
         self.network.__exit__()
 
     def call(
@@ -111,7 +109,8 @@ class ThreeHosts:
         wait_until(lambda: len(self.alive()) == 3, "the head and both workers", 180)
 
     def down(self) -> None:
-        """`ray down`."""
+        """`ray down`, and the port forwards' end."""
+        self._end_forwards()
         self.call("ray", "down", str(self.file), "--yes")
 
     def alive(self) -> set[str]:
@@ -184,6 +183,12 @@ class ThreeHosts:
     def mlflow(self) -> str:
         """Return MLflow's address through the port forward."""
         return f"http://127.0.0.1:{_MLFLOW}"
+
+    def _end_forwards(self) -> None:
+        while self._forwards:
+            forward = self._forwards.pop()
+            os.killpg(forward.pid, signal.SIGTERM)
+            forward.wait()
 
     def _forward(self, *words: str) -> None:
         log = (self.folder / "forwards.log").open("ab")
