@@ -174,6 +174,5 @@ def _report(console: Console, summary: Summary) -> int:
         console.print(Text(f"note: {note}", style="yellow"))
     for _, reason in summary.failed:
         console.print(Text(f"left out: {reason}", style="red"))
-    before = f", {len(summary.finished)} finished before" if summary.finished else ""
-    console.print(f"{len(summary.done)} colorized{before}, {len(summary.failed)} left out")
+    console.print(summary.told)
     return 1 if summary.failed else 0

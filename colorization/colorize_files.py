@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
     note: str = ""  # what a colored copy lacks
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
     """What became of the pictures of one call: files written or found finished; pictures refused
     and why."""
@@ -50,6 +50,14 @@ class Summary:
     finished: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pictures_done: int = 0  # each may have several files: samples, comparisons
+    pictures_finished: int = 0
+
+    @property
+    def told(self) -> str:
+        """How many pictures there were of each kind, for a person."""
+        before = f", {self.pictures_finished} finished before" if self.pictures_finished else ""
+        return f"{self.pictures_done} colorized{before}, {len(self.failed)} left out"
 
     def add(self, outcome: Outcome) -> None:
         """Take in what became of a picture."""
@@ -58,8 +66,10 @@ class Summary:
         if outcome.state == "failed":
             self.failed.append((outcome.job.picture, outcome.reason))
         else:
-            files = self.done if outcome.state == "done" else self.finished
-            files += outcome.job.parts.values()
+            done = outcome.state == "done"
+            self.pictures_done += done
+            self.pictures_finished += not done
+            (self.done if done else self.finished).extend(outcome.job.parts.values())
 
 
 class FileColorizer:

@@ -151,7 +151,6 @@ def _report(console: Console, summary: Summary, left: int) -> int:
         for picture, reason in summary.failed:
             table.add_row(Text(str(picture)), Text(reason))
         console.print(table)
-    before = f", {len(summary.finished)} finished before" if summary.finished else ""
     lost = f", {left} not tried" if left else ""
-    console.print(f"{len(summary.done)} colorized{before}, {len(summary.failed)} left out{lost}")
+    console.print(f"{summary.told}{lost}")
     return 1 if summary.failed or left else 0

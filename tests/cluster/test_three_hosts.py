@@ -250,9 +250,8 @@ def test_ray_down_leaves_no_process_on_any_host(hosts):
     hosts.down()
     for host in (hosts.head, *hosts.workers):
         # Workers end a minute after they have lost their head.
+        what = f"the end of all on {host.name}"
         try:
-            wait_until(
-                lambda host=host: not host.processes(), f"the end of all on {host.name}", 180
-            )
+            wait_until(lambda host=host: not host.processes(), what, 180)
         except RuntimeError as error:
             raise AssertionError(f"{error}: {host.processes()}") from None
