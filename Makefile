@@ -18,7 +18,7 @@ test-all: setup
 	$(BIN)/pytest -m "not cluster"
 
 test-cluster: setup  ## a real cluster of three hosts on this machine; needs root
-	dpkg-query -W $(HOSTS) >/dev/null || apt-get install -q -y $(HOSTS)
+	dpkg-query -W $(HOSTS) >/dev/null || { apt-get update -q && apt-get install -q -y $(HOSTS); } || true
 	$(BIN)/pytest tests/cluster -x -rs
 
 lint: setup

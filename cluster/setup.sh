@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up a machine of a cluster: system libraries, the pinned environment, the shared storage.
+# Sets up a machine of a cluster: system libraries, the shared storage, the pinned environment.
 # Once more, it changes nothing.
 set -euo pipefail
 . ~/cluster.env
@@ -7,21 +7,23 @@ cd "$(dirname "$0")/.."
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo)
 
-packages=(make python3-venv libgl1 libglib2.0-0)
-[ -z "$STORAGE_SERVER" ] || packages+=(nfs-common)
-if ! dpkg-query -W "${packages[@]}" >/dev/null 2>&1; then
-  "${root[@]}" apt-get update -q
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "${packages[@]}"
+lacks() {
+  ! command -v make >/dev/null || ! python3 -c 'import ensurepip' 2>/dev/null ||
+    ! ldconfig -p | grep -q libGL.so.1 || ! ldconfig -p | grep -q libgthread-2.0.so.0 ||
+    { [ -n "$STORAGE_SERVER" ] && ! command -v mount.nfs4 >/dev/null; }
+}
+if PATH=$PATH:/sbin:/usr/sbin lacks; then
+  # A machine that has just come up updates itself, and holds apt's lock for a while.
+  for _ in 1 2 3 4 5 6; do
+    "${root[@]}" apt-get update -q && break
+    sleep 20
+  done
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -q -y \
+    make python3-venv libgl1 libglib2.0-0 nfs-common
 fi
 
+bash cluster/storage.sh
 make setup
-
-if [ -n "$STORAGE_SERVER" ] && ! mountpoint -q "$STORAGE"; then
-  "${root[@]}" mkdir -p "$STORAGE"
-  # A server that is away for a while holds trials up; it does not make them fail.
-  "${root[@]}" mount -t nfs4 -o hard,noresvport,timeo=600,retrans=2 "$STORAGE_SERVER" "$STORAGE"
-fi
-[ -w "$STORAGE" ] || "${root[@]}" install -d -o "$(id -un)" "$STORAGE"
 
 # Ray's own commands (`ray down`, `ray exec`) and people who log in find `ray` and the settings.
 line='. ~/colorization/cluster/environment.sh'

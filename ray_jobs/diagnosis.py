@@ -15,7 +15,7 @@ _START = (
     "see that it runs and that the network lets it through; then `ray up cluster.yaml`, or on it "
     "`ray start --address=HEAD:6379`"
 )
-_SHARE = (
+SHARE = (
     "give a --storage that all machines share under the same path (NFS, or a bucket mounted as one)"
 )
 
@@ -96,9 +96,9 @@ def other_differences(there: Reference, reference: Reference) -> dict[str, tuple
 
 def _of_storage(machine: Machine, report: Mapping[str, Any]) -> list[Fault]:
     if report["folder_fault"]:
-        return [Fault(machine.name, report["folder_fault"], _SHARE)]
+        return [Fault(machine.name, report["folder_fault"], SHARE)]
     if not machine.arrived:
-        return [Fault(machine.name, "what it writes into the storage does not arrive here", _SHARE)]
+        return [Fault(machine.name, "what it writes into the storage does not arrive here", SHARE)]
     return []
 
 

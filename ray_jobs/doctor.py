@@ -55,7 +55,7 @@ def _examine(folder: Path, gpus: bool, file: Path | None) -> int:
     from bandwidth import measure
     from cluster import connect, find_running
     from colorization.config import ConfigError
-    from diagnosis import authentication_fault, faults_of, notes_of
+    from diagnosis import SHARE, authentication_fault, faults_of, notes_of
     from doctor_page import machine_table, speed_line, versions_line
 
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # each is a fault that is told
@@ -64,13 +64,14 @@ def _examine(folder: Path, gpus: bool, file: Path | None) -> int:
     address = find_running()
     try:
         _await_head(address)
-        connect(address)
+        nodes = connect(address)
     except ConfigError as error:
         console.print(f"FAULT {error}", markup=False, soft_wrap=True)
         console.print("  -> `ray up cluster.yaml` starts one; RAY_ADDRESS names it", markup=False)
         return 1
     import ray
 
+    from growth import read_growth
     from rounds import ask_machines
 
     reference = _reference()
@@ -80,12 +81,20 @@ def _examine(folder: Path, gpus: bool, file: Path | None) -> int:
         fit = {m.id: m.name for m in machines if m.report is not None and m.report["code"]}
         with console.status("all-reduces"):
             speed = measure(fit, gpus, _TOGETHER) if len(fit) > 1 else None
+    except OSError as error:
+        console.print(f"FAULT storage: cannot write into {folder}: {error}", markup=False)
+        console.print(f"  -> {SHARE}; nothing else was looked at", markup=False, soft_wrap=True)
+        return 1
     finally:
         ray.shutdown()
     mlflow, mlflow_faults = _mlflow(folder)
     faults = [fault for machine in machines for fault in faults_of(machine, reference)]
     faults += authentication_fault(machines) + _speed_faults(speed) + mlflow_faults
     notes = notes_of(machines, reference)
+    if address and (coming := len(read_growth().may_come(nodes))):
+        notes.append(
+            f"{coming} more machines may come and were not looked at: ask again when they are there"
+        )
     console.print(versions_line(reference), markup=False, soft_wrap=True)
     console.print(machine_table(machines, reference))
     console.print(speed_line(speed, gpus), markup=False, soft_wrap=True)

@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.train import ControllerError, ScalingConfig, UserCallback, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from cause import MAY_PASS, TRIES
 from shared_memory import clear_shared_memory
@@ -84,6 +86,13 @@ def _is_of_workers(error: ControllerError) -> bool:
     return isinstance(error.controller_failure, WorkerGroupError)
 
 
+def _is_preempted(error: BaseException) -> bool:
+    """Tell whether a worker's machine was drained: it was lent, and is taken back."""
+    if isinstance(error, WorkerHealthCheckFailedError):
+        error = error.health_check_failure
+    return isinstance(error, RayActorError) and error.preempted
+
+
 class Witness(UserCallback):
     """Looks, in Train's controller, at what workers failed of, before the group is started again.
 
@@ -102,6 +111,9 @@ class Witness(UserCallback):
         from failure import failure_of
         from out_of_memory import note_out_of_memory
 
+        # Ray comes here with one and the same loss many times a second, until all ranks have ended.
+        if any(_is_preempted(one) for one in worker_exceptions.values()):
+            return
         error = WorkerGroupError("not tried again", worker_exceptions)
         failure = failure_of(error)
         if failure.cause == "out of memory":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from cluster import Node, Shape, machines
 from colorization.config import ConfigError
@@ -89,7 +89,9 @@ def wait_for_room(
     resources = {"CPU": shape.cpus_per_worker}
     if shape.gpus_per_worker:
         resources["GPU"] = shape.gpus_per_worker
-    request_resources(bundles=[resources] * shape.workers)
+    # A reservation asks as a trial does, and ends with its job; `request_resources` is one for the
+    # whole cluster, which another job overwrites and a killed one leaves behind.
+    wanted = placement_group([resources] * shape.workers)
     try:
         while not _fits(nodes, shape):
             if time.monotonic() - started > patience:
@@ -100,7 +102,7 @@ def wait_for_room(
             time.sleep(_PAUSE)
             nodes = machines()
     finally:
-        request_resources(bundles=[])  # from here on trials ask for what they need
+        remove_placement_group(wanted)
     say(f"{len(nodes)} machines after {time.monotonic() - started:.0f} s")
     return nodes
 

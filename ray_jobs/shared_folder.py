@@ -41,8 +41,15 @@ def meet(meeting: Path, token: str, me: str) -> str:
 def came(file: Path, token: str, patience: float = 5.0) -> bool:
     """Tell whether another machine's file is seen; a network's file system may lag behind."""
     deadline = time.monotonic() + patience
-    while not (file.exists() and file.read_text() == token):
+    while not _says(file, token):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True
+
+
+def _says(file: Path, token: str) -> bool:
+    try:
+        return file.read_text() == token
+    except OSError:  # not there yet, or a network's file system is about to look again
+        return False

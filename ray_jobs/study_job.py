@@ -68,7 +68,6 @@ def run(job: Job, console: StudyConsole) -> int:
     for name in checked.sets.unreadable:
         console.message(f"left out: {name}")
 
-    from growth import Growth, read_growth, wait_for_all, wait_for_room
     from mlflow_store import EXPERIMENT, check_uri, default_tracking_uri, without_password
     from shared_memory import clear_shared_memory
     from tracking import Tracker
@@ -96,6 +95,8 @@ def run(job: Job, console: StudyConsole) -> int:
             opening = beside.submit(tracker.start)
             nodes = connect(checked.address)
             opening.result()
+        from growth import Growth, read_growth, wait_for_all, wait_for_room  # Ray is set up by now
+
         # What `ray job stop` sends. Set after Ray's start, which sets a handler that aborts.
         signal.signal(signal.SIGTERM, _interrupt)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it

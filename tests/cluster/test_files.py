@@ -62,12 +62,30 @@ def test_the_head_is_never_lent_and_spot_machines_come_first():
     assert spot | {"priority": fallback["priority"]} == fallback
 
 
-def test_nothing_that_is_large_or_private_is_copied_to_the_machines():
-    excluded = read("cluster.yaml")["rsync_exclude"]
-    assert {"/.git", "/runs", "/.venv", "/data", "/shared"} <= {*excluded}
+def test_what_is_copied_to_the_machines_is_the_project_and_all_that_setup_needs():
+    mounts = read("cluster.yaml")["file_mounts"]
+    sources = {Path(source).parts[0] for target, source in mounts.items() if "~/col" in target}
+    # Ray reads, to tell whether it changed, even what it is told not to copy.
+    assert not sources & {".", ".git", ".venv", "runs", "data", "shared"}
+    assert {"colorization", "ray_jobs", "search_spaces", "cluster"} <= sources
+    assert {"Makefile", "pyproject.toml", "requirements.txt", "README.md"} <= sources
+    assert all(
+        target == f"~/colorization/{source}"
+        for target, source in mounts.items()
+        if source in sources
+    )
+    assert all((ROOT / source).exists() for source in sources)
 
 
-@pytest.mark.parametrize("script", ["setup.sh", "mlflow.sh", "environment.sh"])
+def test_the_settings_are_quoted_so_that_addresses_and_passwords_stay_whole():
+    for name in ("cluster.yaml", "cluster/local.yaml"):
+        [written] = read(name)["initialization_commands"]
+        settings = re.findall(r"^[A-Z_]+=(.*)$", written, re.MULTILINE)
+        assert settings
+        assert all(value[0] == value[-1] == "'" for value in settings)
+
+
+@pytest.mark.parametrize("script", ["setup.sh", "storage.sh", "mlflow.sh", "environment.sh"])
 def test_the_shell_can_read_the_scripts(script):
     subprocess.run(["bash", "-n", str(ROOT / "cluster" / script)], check=True)
 

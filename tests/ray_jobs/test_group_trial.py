@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ray.exceptions import RayActorError
@@ -48,6 +49,16 @@ def test_a_group_that_fails_again_and_again_in_one_epoch_is_given_up(witness):
     for _ in range(TRIES):
         witness.after_exception(None, {0: LOST, 1: ERROR})
     with pytest.raises(ControllerError):
+        witness.after_exception(None, {0: LOST})
+
+
+def test_a_machine_that_is_taken_back_counts_as_no_failure_however_often_ray_tells(witness):
+    preempted = RayActorError()
+    monkeypatched = mock.patch.object(RayActorError, "preempted", property(lambda _: True))
+    with monkeypatched:
+        for _ in range(10):
+            witness.after_exception(None, {0: preempted, 1: LOST})
+    for _ in range(TRIES):
         witness.after_exception(None, {0: LOST})
 
 
