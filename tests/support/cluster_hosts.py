@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _NETWORK = "10.77.0"
 _BRIDGE = "colorhosts"
+_MOST = 8  # hosts
 
 
 def why_none() -> str:
@@ -161,13 +162,14 @@ class Network:
         return host
 
     def _tear_down(self) -> None:
-        subprocess.run(["ip", "link", "delete", _BRIDGE], capture_output=True, check=False)
+        for link in (_BRIDGE, *(f"ch-host{n}" for n in range(_MOST))):
+            subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
 
     def _boot_script(self) -> str:
         environment = Path(sys.prefix).resolve()
         # Where the environment's editable install looks for the project.
         checkout = environment.parent
-        names = "\\n".join(f"{_NETWORK}.{n + 2} host{n}" for n in range(8))
+        names = "\\n".join(f"{_NETWORK}.{n + 2} host{n}" for n in range(_MOST))
         return textwrap.dedent(f"""\
             set -eu
             name=$1 home=$2
