@@ -10,9 +10,10 @@ import torch
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from colorization.config import Config
-from colorization.pictures import Picture, UnreadablePicture, read_picture, to_uint8
+from colorization.pictures import Picture, UnreadablePicture, read_header, read_picture, to_uint8
 from colorization.segmentation import Backbone, Segmenter, VOCClass
 
+MAX_MASK_MEGAPIXELS = 50
 _LIKE = 0.01  # by which the ratios of the sides of a mask and of its picture may differ
 _FADE = 1 / 200  # of the short side, where no softness is given
 
@@ -30,6 +31,12 @@ def _read_mask(value: object) -> bytes:
             raise ValueError(f"found text that is no base64 of a picture ({error})") from error
     if not isinstance(value, bytes):
         raise ValueError(f"found {type(value).__name__}; an encoded picture is needed")
+    width, height = read_header(value, "the mask").size
+    if width * height > MAX_MASK_MEGAPIXELS * 1e6:
+        raise ValueError(
+            f"found a mask of {width} x {height} pixels; at most {MAX_MASK_MEGAPIXELS} megapixels "
+            "are taken: a smaller one in the picture's proportions does the same"
+        )
     read_picture(value, "the mask")
     return value
 
@@ -78,6 +85,7 @@ class ForegroundFinder:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = device
         self._loaded: tuple[Backbone, Segmenter] | None = None
+        self._mask: tuple[bytes, np.ndarray] | None = None  # the last one, decoded
 
     def prepare(self, options: ForegroundOptions) -> None:
         """Load what these options need, before there is a picture.
@@ -99,10 +107,15 @@ class ForegroundFinder:
             kept = _resize(sure, size)
             softness = _FADE * min(size) if softness is None else softness
         else:
-            kept = _fit(_grays(read_picture(options.mask, "the mask")), size)
+            kept = _fit(self._grays(options.mask), size)
         if softness is not None:
             kept = feather(kept > 0.5, softness)
         return 1 - kept if options.invert else kept
+
+    def _grays(self, mask: bytes) -> np.ndarray:
+        if self._mask is None or self._mask[0] != mask:
+            self._mask = mask, _grays(read_picture(mask, "the mask"))
+        return self._mask[1].astype(np.float32) / 255
 
     def _segmenter(self, backbone: Backbone) -> Segmenter:
         loaded = self._loaded
@@ -132,9 +145,9 @@ def _distances(inside: np.ndarray) -> np.ndarray:
 
 
 def _grays(mask: Picture) -> np.ndarray:
-    """Return a mask's grays in [0, 1], float32; what is transparent counts as black."""
-    grays = cv2.cvtColor(to_uint8(mask.rgb), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    return grays if mask.alpha is None else grays * (to_uint8(mask.alpha) / np.float32(255))
+    """Return a mask's grays, uint8; what is transparent counts as black."""
+    grays = cv2.cvtColor(to_uint8(mask.rgb), cv2.COLOR_RGB2GRAY)
+    return grays if mask.alpha is None else cv2.multiply(grays, to_uint8(mask.alpha), scale=1 / 255)
 
 
 def _fit(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

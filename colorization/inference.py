@@ -178,7 +178,9 @@ class PictureColorizer:
         """Color (n, 1, h, w): (samples, n, 2, h, w)."""
         height, width = lightness.shape[-2:]
         multiple = self.model.multiple
-        padding = (0, -width % multiple, 0, -height % multiple)
+        # Of a long picture the short side may be less than what a network can take at all.
+        tall, wide = max(height, self.size), max(width, self.size)
+        padding = (0, wide + -wide % multiple - width, 0, tall + -tall % multiple - height)
         padded = F.pad(lightness, padding, mode="replicate")
         with torch.autocast(self.device.type, enabled=False):
             ab = self.model.colorize(padded, options.samples, options.temperature, options.seed)

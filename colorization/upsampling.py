@@ -48,7 +48,9 @@ class Guided(Upsampling):
     The function is found by least squares at the small size in windows of 3 x 3, the functions of
     overlapping windows are averaged and interpolated, and lightness is put in at full size: He and
     Sun 2015, Fast Guided Filter. What lightness does not explain of the small picture is added by
-    bicubic interpolation, so that the average over each small pixel stays what it was.
+    bicubic interpolation, so that the average over each small pixel stays what it was. Where
+    lightness leaves what it was around a small pixel, a linear function would invent colors: the
+    result stays between the least and the most that the small pixels near by have.
 
     `noise` is the variation of the guide, in its units, that no color is expected to follow.
     """
@@ -64,6 +66,7 @@ class Guided(Upsampling):
         self._functions = _mean(torch.cat([slope, color - slope * guide], 1))
         slope, offset = self._functions.chunk(2, 1)
         self._rest = small - (slope * small_guide + offset)
+        self._range = torch.cat([_most(small), -_most(-small)], 1)
 
     def rows(self, guide: Tensor, top: int) -> Tensor:
         """Return the rows that begin at `top`."""
@@ -71,7 +74,8 @@ class Guided(Upsampling):
             2, 1
         )
         rest = _interpolate(self._rest, guide, top, self._height, "bicubic")
-        return rest.add_(offset).addcmul_(slope, guide).clamp_(-1, 1)
+        most, least = _interpolate(self._range, guide, top, self._height, "bilinear").chunk(2, 1)
+        return rest.add_(offset).addcmul_(slope, guide).clamp_(least, most)
 
 
 class Bilateral(Upsampling):
@@ -150,6 +154,11 @@ def joint_bilateral(
 def _mean(channels: Tensor) -> Tensor:
     """Average each pixel with its neighbors, at the border with those that there are."""
     return F.avg_pool2d(channels, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _most(channels: Tensor) -> Tensor:
+    """Return the largest value within two pixels of each."""
+    return F.max_pool2d(channels, 5, stride=1, padding=2)
 
 
 def _interpolate(small: Tensor, guide: Tensor, top: int, height: int, mode: str) -> Tensor:

@@ -82,6 +82,9 @@ class ColorizerModel(PythonModel):
             first, *more = colorize_bytes(self._colorizer, picture, options, name)
         except UnreadablePicture as error:
             return None, None, str(error)
+        # What one picture brings a network or the memory to must not take the others' answers.
+        except (RuntimeError, MemoryError) as error:
+            return None, None, f"{name}: {type(error).__name__}: {error}"
         return first, more or None, None
 
 

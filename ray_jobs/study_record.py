@@ -243,7 +243,7 @@ class StudyRecord:
         found = [trial for trial in self.everyone if trial.number == run]
         return found[0] if found else self.best
 
-    @property
+    @cached_property
     def best_recipe(self) -> TrialRecord | None:
         """The best of the trials with a recipe's settings, the one that takes part in finals."""
         number = best_recipe(self, (trial.trial for trial in self.trials if trial.scores))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from optuna.trial import TrialState
 
 from winner_rule import BestWithin, parse_rule
@@ -48,13 +49,14 @@ def candidates(study: "Study") -> list[Candidate]:
 
 def pareto_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> list[Candidate]:
     """Return the candidates that no other beats or equals in all objectives and beats in one."""
+    if not candidates:
+        return []
     signs = [1 if direction == "min" else -1 for direction in directions]
-
-    def dominates(a: Candidate, b: Candidate) -> bool:
-        pairs = [(s * x, s * y) for s, x, y in zip(signs, a.values, b.values, strict=True)]
-        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
-
-    return [c for c in candidates if not any(dominates(other, c) for other in candidates)]
+    values = np.array([candidate.values for candidate in candidates]) * signs
+    no_worse = (values[:, None] <= values).all(2)
+    better = (values[:, None] < values).any(2)
+    beaten = (no_worse & better).any(0)
+    return [candidate for candidate, out in zip(candidates, beaten, strict=True) if not out]
 
 
 def knee(

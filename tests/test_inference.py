@@ -8,12 +8,14 @@ from torch import Tensor
 from colorization import resizing
 from colorization.color import render, rgb_to_lab
 from colorization.coloring import ColorOptions
-from colorization.config import ConfigError
+from colorization.config import ConfigError, parse
+from colorization.experiment import Experiment, build_model, without_pretrained
 from colorization.foreground import ForegroundOptions
 from colorization.inference import PictureColorizer
 from colorization.photographs import colorize_bytes
 from colorization.pictures import Picture, UnreadablePicture, encode_picture
 from sepia import Drawing, SepiaByLightness, lightness_of, photo
+from small_recipe import read_small_recipe
 
 
 class Broken(SepiaByLightness):
@@ -59,13 +61,13 @@ def test_size_and_depth_stay_and_lightness_with_them(height: int, width: int, dt
         assert lab[2].numpy()[inside].mean() > 0.1
 
 
-def test_what_the_model_sees_has_the_training_size_on_its_short_side() -> None:
+def test_what_the_model_sees_has_the_training_size_on_its_short_side_padded_if_long() -> None:
     model = SepiaByLightness()
     colorizer = PictureColorizer(model, 64)
     for size in ((128, 128), (96, 150), (700, 300), (20, 40), (1, 500)):
         colorizer(Picture(photo(*size)))
     shapes = [tuple(lightness.shape[-2:]) for lightness in model.seen]
-    assert shapes == [(64, 64), (64, 112), (160, 64), (64, 128), (16, 256)]
+    assert shapes == [(64, 64), (64, 112), (160, 64), (64, 128), (64, 256)]
 
 
 class FixedSize(SepiaByLightness):
@@ -119,6 +121,17 @@ def test_a_picture_one_pixel_wide_is_colored_like_one_that_is_one_pixel_high() -
     assert torch.allclose(upright.seen[0][..., :1], lying.seen[0][..., :1, :].mT, atol=1e-5)
     assert np.abs(colored.astype(int) - expected.transpose(1, 0, 2)).max() <= 1
     assert np.ptp(colored.astype(int), axis=0).min() > 50
+
+
+@pytest.mark.parametrize("recipe", ["resnet_gan", "pix2pix", "unet_cvae", "cinn", "vit_gan"])
+@pytest.mark.parametrize(("height", "width"), [(40, 900), (900, 40), (1, 300), (300, 1), (1, 1)])
+def test_the_published_networks_color_pictures_of_any_proportions(
+    recipe: str, height: int, width: int
+) -> None:
+    experiment = parse(Experiment, read_small_recipe(recipe))
+    model = build_model(without_pretrained(experiment))
+    [colored] = PictureColorizer(model, experiment.data.size)(Picture(photo(height, width)))
+    assert colored.rgb.shape == (height, width, 3)
 
 
 def test_a_model_of_one_size_sees_its_own_size_without_resampling() -> None:

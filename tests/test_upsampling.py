@@ -157,3 +157,13 @@ def test_a_picture_of_its_size_is_taken_as_it_is() -> None:
     picture = torch.rand(1, 2, 9, 7)
     guide = torch.rand(1, 1, 9, 7)
     assert torch.equal(Whole(picture).rows(guide[:, :, 3:5], 3), picture[:, :, 3:5])
+
+
+def test_guided_colors_stay_between_those_of_the_small_pixels_near_by_where_lightness_leaves_them():
+    small_guide = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 0.1
+    small = small_guide * torch.tensor([3.0, -3.0]).view(1, 2, 1, 1)
+    guide = F.interpolate(small_guide, (96, 96), mode="nearest")
+    guide[..., 40:44, :] = 1.0  # a wire that the small picture does not show
+    colors = Guided(small, small_guide, 96).rows(guide, 0)
+    assert colors.amax() <= small.amax() + 1e-6
+    assert colors.amin() >= small.amin() - 1e-6
