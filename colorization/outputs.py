@@ -74,7 +74,8 @@ def plan_found(
 ) -> list[Job]:
     """Return what `plan_files` does of pictures below a source, without a look at the disk.
 
-    For pictures that lie elsewhere. Raises ConfigError where two would become one file.
+    For pictures that lie elsewhere. Raises ConfigError where two would become one file and for a
+    name that leads out of `out`.
     """
     planned = _moved(pictures, source, out)
     jobs = [_job(picture, target, samples, compare) for picture, target in planned]
@@ -96,6 +97,13 @@ def find_pictures(folder: Path) -> list[Path]:
 def is_picture(path: Path) -> bool:
     """Tell by its name whether a file is one that is colored; hidden ones are not."""
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """Return a path that lies in a folder by its name; raises ConfigError for one that does not."""
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        raise ConfigError(f"{path} lies outside of {folder}: nothing is written there")
+    return path
 
 
 def _targets(jobs: Sequence[Job], source: Path) -> Iterable[Path]:
@@ -153,7 +161,7 @@ def _moved(pictures: Sequence[Path], source: Path, out: Path) -> list[tuple[Path
         else target
         for picture, target in zip(pictures, targets, strict=True)
     ]
-    moved = [out / target.relative_to(source) for target in targets]
+    moved = [inside(out, out / target.relative_to(source)) for target in targets]
     return list(zip(pictures, moved, strict=True))
 
 
