@@ -382,3 +382,18 @@ def test_a_full_disk_ends_all_and_names_the_file(
         colorize_files(colorizer, source, out)
     assert caught.value.filename == str(out / "a.png")
     assert not list(out.iterdir())
+
+
+def test_sheets_and_comparisons_of_pictures_of_one_name_keep_apart(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.png", "a.tif", "b.png")
+    summary = colorize_files(
+        PictureColorizer(Drawing(), 32),
+        tmp_path / "in",
+        tmp_path / "out",
+        ColorOptions(samples=2),
+        compare="split",
+    )
+    assert {path.name for path in summary.done if path.suffix == ".jpg"} == {
+        *("a.png.samples.jpg", "a.tif.samples.jpg", "b.samples.jpg"),
+        *("a.png.split.jpg", "a.tif.split.jpg", "b.split.jpg"),
+    }
