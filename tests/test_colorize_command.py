@@ -202,6 +202,16 @@ def test_ctrl_c_leaves_what_was_done_and_says_it(
     assert summary == "2 colorized, 1 left out, 2 not tried"
 
 
+@pytest.mark.parametrize("empty", [0, 1, 3])
+def test_an_empty_word_is_no_path(empty: int, tmp_path: Path, capsys: Out) -> None:
+    words = ["model", "in", "-o", "out"]
+    words[empty] = ""
+    with pytest.raises(SystemExit) as caught:
+        main(["colorize", *words])
+    assert caught.value.code == 2
+    assert "found nothing, a path is needed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_with_rate_and_what_went_wrong_below(
     model: str, folder: Path, tmp_path: Path
