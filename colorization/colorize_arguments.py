@@ -8,9 +8,9 @@ EVERYTHING = "all"
 
 def add_colorize(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR_OR_EXPORT")
-    parser.add_argument("pictures", type=Path, metavar="PICTURE_OR_FOLDER")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("run", type=_path, metavar="RUN_DIR_OR_EXPORT")
+    parser.add_argument("pictures", type=_path, metavar="PICTURE_OR_FOLDER")
+    parser.add_argument("-o", "--out", type=_path, required=True, metavar="OUT")
 
     add_color_flags(parser)
     files = parser.add_argument_group("files")
@@ -20,6 +20,12 @@ def add_colorize(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--overwrite", action="store_true", help="make all files anew")
     files.add_argument("--batch", metavar="auto|N", default="1", help="pictures at once (1)")
     files.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
+
+
+def _path(text: str) -> Path:
+    if not text:  # of a shell's variable that is not set; Path would take it for this folder
+        raise argparse.ArgumentTypeError("found nothing, a path is needed; . is this folder")
+    return Path(text)
 
 
 def add_color_flags(parser: argparse.ArgumentParser) -> None:

@@ -58,16 +58,19 @@ def colorize(arguments: argparse.Namespace) -> int:
     jobs = plan_files(arguments.pictures, arguments.out, options.samples, settings.compare)
     console = Console(highlight=False, soft_wrap=True)
     summary = Summary()
-    with ColoringProgress(console, len(jobs)) as progress:
-        tasks = _tasks(jobs, batch, arguments.workers)
-        if color is None:
-            outcomes = _by_workers(settings, options, tasks, arguments.workers)
-        else:
-            outcomes = (outcome for task in tasks for outcome in color(task))
-        for outcome in outcomes:
-            summary.add(outcome)
-            progress.show(outcome)
-    return _report(console, summary)
+    try:
+        with ColoringProgress(console, len(jobs)) as progress:
+            tasks = _tasks(jobs, batch, arguments.workers)
+            if color is None:
+                outcomes = _by_workers(settings, options, tasks, arguments.workers)
+            else:
+                outcomes = (outcome for task in tasks for outcome in color(task))
+            for outcome in outcomes:
+                summary.add(outcome)
+                progress.show(outcome)
+    finally:  # after Ctrl-C and on a full disk too
+        _report(console, summary, len(jobs))
+    return 1 if summary.failed else 0
 
 
 def _batch(text: str) -> int | None:
@@ -169,10 +172,10 @@ class ColoringProgress:
             self._console.print(f"{outcome.job.picture} -> {told}{state}", markup=False)
 
 
-def _report(console: Console, summary: Summary) -> int:
+def _report(console: Console, summary: Summary, total: int) -> None:
     for note in summary.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     for _, reason in summary.failed:
         console.print(Text(f"left out: {reason}", style="red"))
-    console.print(summary.told)
-    return 1 if summary.failed else 0
+    left = total - summary.pictures_done - summary.pictures_finished - len(summary.failed)
+    console.print(f"{summary.told}, {left} not tried" if left else summary.told)

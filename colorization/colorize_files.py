@@ -1,5 +1,6 @@
 """Picture files in, colored files out: read, colored together, written, and known again."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from colorization.sheets import (
     small_copy,
 )
 
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _MOST_PIXELS = 64 * 10**6  # of the pictures that are held for one batch
 
 
@@ -99,9 +101,10 @@ class FileColorizer:
     def color(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Color the pictures of jobs, together as far as their sizes allow.
 
-        Yields what became of each, not always in their order. A picture that cannot be read, does
-        not fit into memory or into its format costs only itself. Raises OSError where a file cannot
-        be written and DamagedModel for a model whose colors are not finite.
+        Yields what became of each, not always in their order. A picture that cannot be read,
+        colored or written to its place, does not fit into memory or into its format costs only
+        itself. Raises OSError, with the file's name, for a disk that takes no more, and
+        DamagedModel for a model whose colors are not finite.
         """
         held: list[tuple[Job, Photograph]] = []
         pixels = 0
@@ -115,8 +118,12 @@ class FileColorizer:
             except UnreadablePicture as error:
                 yield Outcome(job, "failed", str(error))
                 continue
-            except MemoryError:
-                yield Outcome(job, "failed", f"{job.picture}: {_NO_MEMORY}")
+            except OSError as error:  # of what is in an output's place
+                reason = f"{job.picture}: cannot look at {error.filename}: {error.strerror}"
+                yield Outcome(job, "failed", reason)
+                continue
+            except (MemoryError, RuntimeError, cv2.error) as error:
+                yield _failed(job, error)
                 continue
             held.append((job, photograph))
             pixels += photograph.picture.rgb.size // 3
@@ -135,6 +142,8 @@ class FileColorizer:
             if not path.exists():
                 finished = False
                 continue
+            if path.is_dir():
+                return Outcome(job, "failed", f"{job.picture}: a folder is in its place, {path}")
             found = signature_of(path)
             if not is_record(found):
                 reason = f"{job.picture}: {path} is there and was not made by colorize"
@@ -156,11 +165,9 @@ class FileColorizer:
                 outcomes.append(self._write(job, photograph, samples))
                 yield outcomes[-1]
         except (MemoryError, RuntimeError, cv2.error) as error:
-            if not _for_want_of_memory(error):
-                raise
             if len(held) == 1:
                 ((job, _),) = held
-                yield Outcome(job, "failed", f"{job.picture}: {_NO_MEMORY}")
+                yield _failed(job, error)
             for pair in held[len(outcomes) :] if len(held) > 1 else []:
                 yield from self._color([pair])
 
@@ -171,26 +178,44 @@ class FileColorizer:
             for number, (path, colored) in enumerate(zip(job.samples, samples, strict=True)):
                 record = self._record(photograph.digest, f"{number}")
                 content = write_photograph(colored, photograph, record, path.suffix)
-                replace_file(path, content)
+                _save(path, content)
                 if job.sheet:
                     sheet.append(small_copy(colored, SAMPLE_SIDE))
                 if job.comparison and number == 0:
                     after = small_copy(colored, COMPARED_SIDE)
-        except UnreadablePicture as error:
+            if job.sheet:
+                self._write_sheet(job.sheet, contact_sheet(sheet), photograph, "sheet")
+            if job.comparison and after is not None and self._compare:
+                before = small_copy(photograph.picture, COMPARED_SIDE)
+                shown = comparison(before, after, self._compare)
+                self._write_sheet(job.comparison, shown, photograph, "comparison")
+        except (UnreadablePicture, _NoPlace) as error:
             return Outcome(job, "failed", f"{job.picture}: {error}")
-        if job.sheet:
-            self._write_sheet(job.sheet, contact_sheet(sheet), photograph, "sheet")
-        if job.comparison and after is not None and self._compare:
-            before = small_copy(photograph.picture, COMPARED_SIDE)
-            shown = comparison(before, after, self._compare)
-            self._write_sheet(job.comparison, shown, photograph, "comparison")
         return Outcome(job, "done", note=photograph.note)
 
     def _write_sheet(self, path: Path, rgb: np.ndarray, of: Photograph, part: str) -> None:
         bare = of._replace(metadata=NO_METADATA)
-        replace_file(
-            path, write_photograph(Picture(rgb), bare, self._record(of.digest, part), ".jpg")
-        )
+        _save(path, write_photograph(Picture(rgb), bare, self._record(of.digest, part), ".jpg"))
+
+
+class _NoPlace(Exception):
+    """A file cannot be written to its place; others can."""
+
+
+def _save(path: Path, content: bytes) -> None:
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        if error.errno in _DISK_IS_FULL:  # and would be for all others; Python does not name it
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise _NoPlace(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    if _for_want_of_memory(error):
+        return Outcome(job, "failed", f"{job.picture}: {_NO_MEMORY}")
+    said = " ".join(str(error).split())
+    return Outcome(job, "failed", f"{job.picture}: {type(error).__name__}: {said}")
 
 
 def _for_want_of_memory(error: Exception) -> bool:

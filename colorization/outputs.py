@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +46,7 @@ def plan_files(
     is a folder, in which the structure is repeated. Names are kept; formats that cannot be written
     become PNG. Files with other suffixes and hidden ones are passed over. Several samples of a.jpg
     are a.1.jpg, a.2.jpg, ..., with a contact sheet a.samples.jpg; comparisons are
-    a.before-after.jpg and a.split.jpg.
+    a.before-after.jpg and a.split.jpg, or a.png.split.jpg where a.tif has one as well.
 
     Raises ConfigError for a missing source, a folder without pictures, a format that cannot be
     written, or an `out` that would replace an input or lies in the source.
@@ -57,7 +57,7 @@ def plan_files(
         planned = [(source, _plan_file(source, out))]
     else:
         raise ConfigError(f"{source}: no such picture or folder")
-    jobs = [_job(picture, target, samples, compare) for picture, target in planned]
+    jobs = _jobs(planned, samples, compare)
     inputs = {picture.resolve(): picture for picture, _ in planned}
     for target in _targets(jobs, source):
         if (replaced := inputs.get(target.resolve())) is not None:
@@ -74,10 +74,11 @@ def plan_found(
 ) -> list[Job]:
     """Return what `plan_files` does of pictures below a source, without a look at the disk.
 
-    For pictures that lie elsewhere. Raises ConfigError where two would become one file.
+    For pictures that lie elsewhere. Raises ConfigError where two would become one file and for a
+    name that leads out of `out`.
     """
     planned = _moved(pictures, source, out)
-    jobs = [_job(picture, target, samples, compare) for picture, target in planned]
+    jobs = _jobs(planned, samples, compare)
     _targets(jobs, source)
     return jobs
 
@@ -98,12 +99,37 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
+def inside(folder: Path, path: Path) -> Path:
+    """Return a path that lies in a folder by its name; raises ConfigError for one that does not."""
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        raise ConfigError(f"{path} lies outside of {folder}: nothing is written there")
+    return path
+
+
 def _targets(jobs: Sequence[Job], source: Path) -> Iterable[Path]:
     counts = Counter(path for job in jobs for path in job.parts.values())
     for target, count in counts.items():
         if count > 1:
             raise ConfigError(f"{count} pictures of {source} would be written to {target}")
     return counts
+
+
+def _jobs(planned: Sequence[tuple[Path, Path]], samples: int, compare: Compare | None) -> list[Job]:
+    jobs = [_job(picture, target, samples, compare) for picture, target in planned]
+    counts = Counter(path for job in jobs for path in job.parts.values())
+
+    def apart(path: Path | None, target: Path, kind: str | None) -> Path | None:
+        taken = path is not None and counts[path] > 1
+        return target.with_name(f"{target.name}.{kind}.jpg") if taken else path
+
+    return [
+        replace(
+            job,
+            sheet=apart(job.sheet, target, "samples"),
+            comparison=apart(job.comparison, target, compare),
+        )
+        for job, (_, target) in zip(jobs, planned, strict=True)
+    ]
 
 
 def _job(picture: Path, target: Path, samples: int, compare: Compare | None) -> Job:
@@ -153,7 +179,7 @@ def _moved(pictures: Sequence[Path], source: Path, out: Path) -> list[tuple[Path
         else target
         for picture, target in zip(pictures, targets, strict=True)
     ]
-    moved = [out / target.relative_to(source) for target in targets]
+    moved = [inside(out, out / target.relative_to(source)) for target in targets]
     return list(zip(pictures, moved, strict=True))
 
 

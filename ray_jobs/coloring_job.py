@@ -51,7 +51,7 @@ def colorize(job: ColoringJob) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     source, out = PicturePlace(job.source), PicturePlace(job.out)
-    jobs = _plan(job, source, out)
+    jobs, strange = _plan(job, source, out)
     exported = _read_model(job)
     import ray.data
 
@@ -63,30 +63,39 @@ def colorize(job: ColoringJob) -> int:
         devices = f" with {shape.gpus_per_worker:g} GPU each" if shape.gpus_per_worker else ""
         console.print(f"{len(jobs)} pictures, {actors} actors{devices}", markup=False)
         summary, left = _work_off(jobs, job.batch, actors, shape, ray.put(exported), work, console)
+        summary.failed += [(Path(name), _no_path(source, name)) for name in strange]
     finally:
         ray.shutdown()
     return _report(console, summary, left)
 
 
-def _plan(job: ColoringJob, source: PicturePlace, out: PicturePlace) -> list[Job]:
+def _no_path(source: PicturePlace, name: str) -> str:
+    return f"{source.url}/{name}: its name is no path of a file below a folder; rename it"
+
+
+def _plan(job: ColoringJob, source: PicturePlace, out: PicturePlace) -> tuple[list[Job], list[str]]:
+    """Return what is to be made, and the names of pictures that cannot be."""
     here, there = (Path(place).expanduser().absolute() for place in (job.source, job.out))
     if not (source.is_remote or out.is_remote):
-        return plan_files(here, there, job.options.samples, job.compare)
+        return plan_files(here, there, job.options.samples, job.compare), []
     if f"{out.url}/".startswith(f"{source.url}/"):
         raise ConfigError(
             f"{out.url} is or lies in {source.url}, which is read: a second call would color its "
             "own outputs; choose a place beside it"
         )
+    strange: list[str] = []
     if source.is_remote:
-        root, pictures = Path(), source.list_pictures()
+        root, (pictures, strange) = Path(), source.list_pictures()
     elif here.is_dir():
         root, pictures = here, find_pictures(here)
     else:
         root, pictures = here.parent, [here]
+    if not pictures and strange:
+        raise ConfigError("\n".join(_no_path(source, name) for name in strange))
     if not pictures:
         raise ConfigError(f"{source.url}: no pictures there or below it; a folder's URL is needed")
     target = Path() if out.is_remote else there
-    return plan_found(pictures, root, target, job.options.samples, job.compare)
+    return plan_found(pictures, root, target, job.options.samples, job.compare), strange
 
 
 def _read_model(job: ColoringJob) -> dict[str, bytes]:

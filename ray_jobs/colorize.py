@@ -49,6 +49,9 @@ def _colorize(options: argparse.Namespace) -> int:
         value = getattr(options, flag)
         if value is not None and not least <= value < 1000:
             raise ConfigError(f"--{flag.replace('_', '-')}: found {value}, {least} at least")
+    for word in ("input", "output"):
+        if not getattr(options, word):  # would be the folder that one is in
+            raise ConfigError(f"{word.upper()}: found nothing, a path or a URL is needed")
     color = read_color_flags(options)
     from coloring_job import ColoringJob, colorize
     from mlflow_store import check_uri, default_tracking_uri

@@ -1,12 +1,20 @@
 """Where a job's pictures lie and its colored copies go: a folder, or any URL that fsspec knows."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import fsspec
 from fsspec import AbstractFileSystem
 
 from colorization.config import ConfigError
-from colorization.outputs import is_picture
+from colorization.outputs import inside, is_picture
+
+
+class Found(NamedTuple):
+    """Pictures in the order of names, and those whose names are no path below a folder."""
+
+    pictures: list[Path]
+    strange: list[str]
 
 
 class PicturePlace:
@@ -19,11 +27,11 @@ class PicturePlace:
         self.url = url.rstrip("/")
         self.is_remote = "://" in url
 
-    def list_pictures(self) -> list[Path]:
-        """Return the pictures below the URL in the order of names; none: it is one file, or empty.
+    def list_pictures(self) -> Found:
+        """Return the pictures below the URL; none: it is one file, or empty.
 
-        Files with other suffixes and hidden ones are passed over. Raises ConfigError where there is
-        no way to see it.
+        Files with other suffixes and hidden ones are passed over. A store's names may be anything:
+        `a//b.jpg`, `../a.jpg`. Raises ConfigError where there is no way to see it.
         """
         try:
             files, root = self._files()
@@ -36,8 +44,11 @@ class PicturePlace:
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ConfigError(f"{self.url} cannot be read: {reason}") from error
-        names = (Path(path.removeprefix(f"{root}/")) for path in found)
-        return sorted(name for name in names if is_picture(name))
+        names = [path.removeprefix(f"{root}/") for path in found if is_picture(Path(path))]
+        return Found(
+            sorted(Path(name) for name in names if _is_below(name)),
+            sorted(name for name in names if not _is_below(name)),
+        )
 
     def local(self, path: Path, folder: Path) -> Path:
         """Return where a file lies on this machine: a folder's own, or a copy below `folder`.
@@ -46,7 +57,7 @@ class PicturePlace:
         """
         if not self.is_remote:
             return path
-        copy = folder / path
+        copy = inside(folder, folder / path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         files, root = self._files()
         if files.exists(f"{root}/{path}"):
@@ -70,3 +81,9 @@ class PicturePlace:
         # Not kept: connections survive no pickling; fsspec keeps its own.
         files, root = fsspec.core.url_to_fs(self.url)
         return files, root.rstrip("/")
+
+
+def _is_below(name: str) -> bool:
+    """Tell whether a name is that of a file below a folder, and of no other one there."""
+    path = Path(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name

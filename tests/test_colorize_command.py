@@ -9,10 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from colorization import colorize_files
 from colorization.__main__ import main
 from colorization.config import parse
 from colorization.experiment import Experiment
-from colorization.pictures import read_picture
+from colorization.pictures import read_picture, replace_file
+from full_disk import full_disk
 from sepia import lightness_of, photo
 from small_recipe import read_small_recipe
 from tiny_experiment import TINY
@@ -162,6 +164,52 @@ def test_hostile_files_are_named_at_the_end_and_harm_nothing_else(
     for name in ("empty.jpg", "page.png", "cut.png", "link.png", "pipe.jpg", "bomb.png"):
         assert str(folder / name) in reasons
     assert sorted(pixels(tmp_path / "out")) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_a_full_disk_names_the_file_and_what_was_done(
+    model: str, folder: Path, tmp_path: Path, capsys: Out
+) -> None:
+    out = tmp_path / "out"
+    assert run(model, folder, out) == 0
+    sizes = {path.name: path.stat().st_size for path in out.iterdir()}
+    largest = sizes.pop("3.png")
+    assert max(sizes.values()) < largest
+    (out / "3.png").unlink()
+    capsys.readouterr()
+    with full_disk(largest - 1):
+        assert run(model, folder, out) == 2
+    told = capsys.readouterr()
+    assert told.err == f"{out / '3.png'}: File too large\n"
+    assert told.out.splitlines()[-1].endswith("3 finished before, 0 left out, 1 not tried")
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_ctrl_c_leaves_what_was_done_and_says_it(
+    model: str, folder: Path, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_at_the_third(path: Path, content: bytes) -> None:
+        if path.name == "2.png":
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    monkeypatch.setattr(colorize_files, "replace_file", stop_at_the_third)
+    (folder / "00.png").touch()
+    assert run(model, folder, tmp_path / "out") == 130
+    told = capsys.readouterr()
+    assert told.err.startswith("stopped; the same command goes on")
+    named, summary = told.out.splitlines()[-2:]
+    assert "00.png" in named
+    assert summary == "2 colorized, 1 left out, 2 not tried"
+
+
+@pytest.mark.parametrize("empty", [0, 1, 3])
+def test_an_empty_word_is_no_path(empty: int, tmp_path: Path, capsys: Out) -> None:
+    words = ["model", "in", "-o", "out"]
+    words[empty] = ""
+    with pytest.raises(SystemExit) as caught:
+        main(["colorize", *words])
+    assert caught.value.code == 2
+    assert "found nothing, a path is needed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from torch import Tensor
 from colorization.coloring import ColorOptions
 from colorization.colorize_files import Outcome, colorize_files
 from colorization.config import ConfigError
-from colorization.inference import PictureColorizer
+from colorization.inference import DamagedModel, PictureColorizer
 from colorization.photographs import colorize_bytes
 from colorization.pictures import read_picture
+from full_disk import full_disk
 from sepia import Drawing, SepiaByLightness, photo
 
 
@@ -306,3 +307,93 @@ def test_a_picture_too_wide_for_its_format_is_named(
     assert "66000 x 2 pixels do not fit into .jpg" in reason
     assert not (tmp_path / "long.jpg").exists()
     assert colorize_files(colorizer, tmp_path / "long.png", tmp_path / "out").done
+
+
+class Failing(SepiaByLightness):
+    """Cannot color what is 64 wide, nor what is beside it; is damaged where told so."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def colorize(
+        self,
+        lightness: Tensor,
+        samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        if lightness.shape[-1] > 64:
+            raise self._error
+        return super().colorize(lightness, samples, temperature, seed)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("planted\nfault"), "wide.png: RuntimeError: planted fault"),
+        (MemoryError(), "wide.png: is larger than the memory there is"),
+    ],
+)
+def test_a_picture_that_the_model_cannot_color_costs_only_itself(
+    error: Exception, told: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "in", "a.png", "z.png")
+    Image.fromarray(photo(10, 30)).save(tmp_path / "in" / "wide.png")
+    colorizer = PictureColorizer(Failing(error), 32)
+    summary = colorize_files(colorizer, tmp_path / "in", tmp_path / "out", batch=3)
+    assert {path.name for path in summary.done} == {"a.png", "z.png"}
+    ((_, reason),) = summary.failed
+    assert told in reason
+
+
+def test_a_damaged_model_ends_all(tmp_path: Path) -> None:
+    Image.fromarray(photo(10, 30)).save(tmp_path / "wide.png")
+    colorizer = PictureColorizer(Failing(DamagedModel("planted")), 32)
+    with pytest.raises(DamagedModel):
+        colorize_files(colorizer, tmp_path / "wide.png", tmp_path / "out")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_in_the_place_of_an_output_costs_only_its_picture(
+    colorizer: PictureColorizer, overwrite: bool, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write(source, "a.png", "b.png", "c.png")
+    write(source / "below", "d.png")
+    (out / "a.png").mkdir(parents=True)
+    (out / "b.split.jpg").mkdir()
+    (out / "below").write_text("a file where a folder is needed")
+    summary = colorize_files(colorizer, source, out, compare="split", overwrite=overwrite, batch=4)
+    assert summary.done == [out / "c.png", out / "c.split.jpg"]
+    reasons = dict(summary.failed)
+    for picture, place in (("a.png", "a.png"), ("b.png", "b.split.jpg"), ("below/d.png", "below")):
+        assert str(out / place) in reasons.pop(source / picture)
+    assert not reasons
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_full_disk_ends_all_and_names_the_file(
+    colorizer: PictureColorizer, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write(source, "a.png", "b.png")
+    with full_disk(100), pytest.raises(OSError, match="File too large") as caught:
+        colorize_files(colorizer, source, out)
+    assert caught.value.filename == str(out / "a.png")
+    assert not list(out.iterdir())
+
+
+def test_sheets_and_comparisons_of_pictures_of_one_name_keep_apart(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.png", "a.tif", "b.png")
+    summary = colorize_files(
+        PictureColorizer(Drawing(), 32),
+        tmp_path / "in",
+        tmp_path / "out",
+        ColorOptions(samples=2),
+        compare="split",
+    )
+    assert {path.name for path in summary.done if path.suffix == ".jpg"} == {
+        *("a.png.samples.jpg", "a.tif.samples.jpg", "b.samples.jpg"),
+        *("a.png.split.jpg", "a.tif.split.jpg", "b.split.jpg"),
+    }
