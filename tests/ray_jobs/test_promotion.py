@@ -69,7 +69,7 @@ def decide(
     return decision, who, client.get_model_version(NAME, new).tags
 
 
-GOOD, SAME, LUCKY, POOR = (planted(e, s) for e, s in ((0.05, 1), (0.2, 1), (0.2, 3), (0.3, 1)))
+GOOD, SAME, LUCKY, POOR = (planted(e, s) for e, s in ((0.05, 1), (0.2, 1), (0.2, 4), (0.3, 1)))
 WORSE_THAN_GRAY = planted(0.9, 1)
 
 
