@@ -55,8 +55,8 @@ def pareto_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> 
     values = np.array([candidate.values for candidate in candidates]) * signs
     no_worse = (values[:, None] <= values).all(2)
     better = (values[:, None] < values).any(2)
-    beaten = (no_worse & better).any(0)
-    return [candidate for candidate, out in zip(candidates, beaten, strict=True) if not out]
+    unbeaten = np.flatnonzero(~np.any(no_worse & better, axis=0))
+    return [candidates[index] for index in unbeaten]
 
 
 def knee(
