@@ -56,7 +56,7 @@ def pareto_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> 
     no_worse = (values[:, None] <= values).all(2)
     better = (values[:, None] < values).any(2)
     unbeaten = np.flatnonzero(~np.any(no_worse & better, axis=0))
-    return [candidates[index] for index in unbeaten]
+    return [candidates[index] for index in unbeaten.tolist()]
 
 
 def knee(
