@@ -188,8 +188,9 @@ def _refuse(error: OSError) -> None:
 
 
 def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: for this source the output must be a folder")
+    for place in (out, *out.parents):
+        if place.is_file():
+            raise ConfigError(f"{place} is a file: for this source the output must be a folder")
 
 
 def _written_suffix(picture: Path) -> str:
