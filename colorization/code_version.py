@@ -56,7 +56,7 @@ def code_version(file: Path = _LIBRARY) -> CodeVersion | None:
 
 
 @cache
-def source_hash() -> str:
+def library_hash() -> str:
     """Return a hash of the library's own files, for a copy that git knows nothing of.
 
     The machines of a cluster have the project without its history.

@@ -30,8 +30,7 @@ from colorization.outputs import Compare, Job, plan_files
 from colorization.worker_pool import Died, work_off
 
 MAX_WORKERS = 64
-_AUTOMATIC_BATCH = {"cpu": 8}
-_AUTOMATIC_BATCH_GPU = 32
+_BATCH_ON_CPU, _BATCH_ON_GPU = 8, 32  # of `--batch auto`
 
 
 class Settings(NamedTuple):
@@ -85,8 +84,7 @@ def _batch(text: str) -> int | None:
 def _tasks(jobs: Sequence[Job], batch: int | None, workers: int) -> list[tuple[Job, ...]]:
     """Part the pictures into those that are read and colored together."""
     if batch is None:
-        kind = current_ranks().device.type
-        batch = _AUTOMATIC_BATCH.get(kind, _AUTOMATIC_BATCH_GPU)
+        batch = _BATCH_ON_CPU if current_ranks().device.type == "cpu" else _BATCH_ON_GPU
     # No process is to wait while another works off a last long row.
     batch = max(1, min(batch, -(-len(jobs) // workers)))
     return [tuple(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]

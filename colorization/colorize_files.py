@@ -12,13 +12,14 @@ import torch
 
 from colorization.coloring import ColorOptions
 from colorization.inference import DEFAULTS, PictureColorizer
-from colorization.metadata import NO_METADATA, signature_of
+from colorization.metadata import NO_METADATA
 from colorization.outputs import Compare, Job, plan_files
 from colorization.photographs import (
     Photograph,
     Signature,
     is_record,
     read_photograph,
+    signature_of,
     write_photograph,
 )
 from colorization.pictures import Picture, UnreadablePicture, read_file, replace_file

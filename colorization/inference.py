@@ -39,10 +39,11 @@ class PictureColorizer:
     """Colorizes pictures of any size and depth with a model trained at one size.
 
     The full-size lightness is kept. The model sees it with the short side resized to `size` pixels
-    (the training size), padded to the model's multiples; the colors that it finds are upsampled to
-    the full picture. A picture whose short side is `size` is not resampled. A model of one fixed
-    size sees the whole picture as a square. float32 throughout; large pictures go by strips, so
-    that memory beyond the pictures themselves hardly grows with them.
+    (the training size), padded to the model's multiples; of a picture more than four times as long
+    as wide the long side decides, and the short one is padded to `size`. The colors that it finds
+    are upsampled to the full picture. A picture whose short side is `size` is not resampled. A
+    model of one fixed size sees the whole picture as a square. float32 throughout; large pictures
+    go by strips, so that memory beyond the pictures themselves hardly grows with them.
 
     The model is moved to `device`, put into evaluation mode and left so.
     """

@@ -1,9 +1,7 @@
 """What a picture file says beside its pixels: what stays true of a colored copy of it."""
 
 import re
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -97,22 +95,6 @@ def signed(metadata: Metadata, record: str) -> Metadata:
     exif.load(metadata.exif or b"Exif\x00\x00")
     exif[PROCESSING_SOFTWARE] = record
     return replace(metadata, exif=_bytes(exif))
-
-
-def signature_of(path: Path) -> str | None:
-    """Return the record that a picture file is signed by; None where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(path) as image:
-                # Of a PNG Pillow would decode all pixels in search of what stands behind them.
-                if image.format == "PNG" and "exif" not in image.info:
-                    return None
-                found = image.getexif().get(PROCESSING_SOFTWARE)
-        # No picture, or a damaged one: of as many kinds as those of damage.
-        except Exception:
-            return None
-    return found if isinstance(found, str) else None
 
 
 def _kept(found: Image.Exif) -> bytes:

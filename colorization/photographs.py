@@ -2,19 +2,22 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 from colorization.coloring import ColorOptions
 from colorization.config import dump
 from colorization.foreground import MaskDoesNotFit
 from colorization.inference import DEFAULTS, PictureColorizer
-from colorization.metadata import Metadata, read_metadata, signed
+from colorization.metadata import PROCESSING_SOFTWARE, Metadata, read_metadata, signed
 from colorization.pictures import (
     Picture,
     UnreadablePicture,
     decode,
     encode_picture,
     format_suffix,
+    open_header,
+    read_file,
 )
 
 _MAKER = "colorization"
@@ -81,6 +84,23 @@ class Signature:
 def is_record(text: object) -> bool:
     """Tell whether text found in a picture is a record of any colorizer."""
     return isinstance(text, str) and text.startswith(f"{_MAKER} ")
+
+
+def signature_of(path: Path) -> str | None:
+    """Return the record that a picture file is signed by; None where there is none."""
+    try:
+        image = open_header(read_file(path, str(path)), str(path))
+    except UnreadablePicture:
+        return None
+    # Of a PNG Pillow would decode all pixels in search of what stands behind them.
+    if image.format == "PNG" and "exif" not in image.info:
+        return None
+    try:
+        found = image.getexif().get(PROCESSING_SOFTWARE)
+    # Pillow's readers raise whatever the damage leads to; damaged EXIF is none of a colorizer's.
+    except Exception:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def colorize_bytes(

@@ -93,7 +93,7 @@ def decode(data: bytes, name: str, *, managed: bool = False) -> tuple[Image.Imag
     can be followed. The image's `info["turned"]` says whether it was stored on its side, PNG aside.
     Raises UnreadablePicture.
     """
-    image = _open(data, name)
+    image = open_header(data, name)
     profile = image.info.get("icc_profile") if managed else None
     # Said before decoding, after which Pillow has turned a TIFF and forgotten it.
     image.info["turned"] = image.format != "PNG" and _is_turned(image)
@@ -122,7 +122,7 @@ def read_rgb(source: Path | bytes, name: str | None = None, short_side: int = 0)
         rgb = decode_jpeg(data, size, short_side)
         if rgb is not None:
             return rgb
-    image = _open(data, name)
+    image = open_header(data, name)
     # cv2's CMYK conversion is further from the truth than Pillow's.
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         rgb = decode_jpeg(data, image.size, short_side)
@@ -143,7 +143,7 @@ class Header(NamedTuple):
 
 def read_header(data: bytes, name: str) -> Header:
     """Read the header of an encoded picture; raises UnreadablePicture where it is none."""
-    image = _open(data, name)
+    image = open_header(data, name)
     width, height = image.size
     # In a PNG the orientation may stand behind the pixels.
     if image.format == "JPEG" and _is_turned(image):
@@ -156,7 +156,7 @@ def check_header(data: bytes, name: str) -> None:
 
     `data` may end before the pixels do.
     """
-    _open(data, name)
+    open_header(data, name)
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -270,8 +270,8 @@ def _load_bytes(source: Path | bytes, name: str | None) -> tuple[bytes, str]:
     return read_file(source, name), name
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    """Read the header only."""
+def open_header(data: bytes, name: str) -> Image.Image:
+    """Read the header only; raises UnreadablePicture for what is none, or of too many pixels."""
     Image.init()
     with global_settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -57,7 +57,7 @@ def _ugliness(columns: int, count: int, width: int, height: int) -> float:
 def comparison(before: np.ndarray, after: np.ndarray, kind: Compare) -> np.ndarray:
     """Show a picture (h, w, 3) before and after: side by side, or each a half of one picture."""
     if kind == "before-after":
-        return contact_sheet_row(before, after)
+        return _beside(before, after)
     half = before.shape[1] // 2
     split = after.copy()
     split[:, :half] = before[:, :half]
@@ -66,7 +66,7 @@ def comparison(before: np.ndarray, after: np.ndarray, kind: Compare) -> np.ndarr
     return split
 
 
-def contact_sheet_row(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Lay two pictures of one height side by side."""
     gap = np.full((left.shape[0], _GAP, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=1)

@@ -20,7 +20,7 @@ import cv2
 import torch
 
 from colorization import config
-from colorization.code_version import code_version, installed, source_hash
+from colorization.code_version import code_version, installed, library_hash
 from colorization.distributed import Ranks, current_ranks, gather
 from colorization.experiment import SPEED_ONLY, Experiment
 from colorization.machine import machine
@@ -59,7 +59,7 @@ def surroundings(ranks: Ranks, experiment: Experiment | None = None) -> Surround
             "untracked": list(code.untracked),
         }
         if code
-        else {"source": source_hash()},
+        else {"source": library_hash()},
         "python": platform.python_version(),
         "torch": _torch_settings(),
         "ranks": ranks.size,

@@ -30,6 +30,7 @@ def report(folder: str, token: str, me: str) -> dict[str, Any]:
 
     memory = psutil.virtual_memory()
     libraries = _library_faults()
+    storage = _existing(str(Path(folder).parent))
     gpus, gpu_fault = _gpus()
     return {
         "host": socket.gethostname(),
@@ -42,7 +43,7 @@ def report(folder: str, token: str, me: str) -> dict[str, Any]:
         "gpu_fault": gpu_fault,
         "memory_free": memory.available,
         "memory_total": memory.total,
-        "disks": {place: _disk(place) for place in (_existing(folder), ray_folder(), "/dev/shm")},
+        "disks": {place: _disk(place) for place in (storage, ray_folder(), "/dev/shm")},
         "authentication": _authentication(),
         "folder_fault": meet(Path(folder), token, me),
     }

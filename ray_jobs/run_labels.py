@@ -91,7 +91,7 @@ def surroundings_tags(found: Surroundings) -> dict[str, str]:
         "precision": found["precision"],
     }
     if source := (code or {}).get("source"):
-        tags["source.hash"] = source
+        tags["library.hash"] = source
     elif code:  # of the machine that trained, which counts more than the driver's
         tags["mlflow.source.git.commit"] = code["commit"]
         tags["git.changed"] = str(code["changed"]).lower()

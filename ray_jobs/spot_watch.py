@@ -23,6 +23,7 @@ ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 _ENDPOINT = "http://169.254.169.254"
 _ANSWER = 5.0  # seconds for an answer of what is on the machine itself
 _TRIES = 12  # before metadata that have never answered are given up
+_START = 10  # seconds that the `ray` command itself takes, in which the machine's end draws near
 _WARNING = 120  # seconds of AWS's warning, where it does not say when
 
 
@@ -100,7 +101,7 @@ def drain(notice: Notice, node: str | None) -> int:
         command += ["--node-id", node]
     gone = time.monotonic() + notice.seconds
     while True:
-        left = max(0, int(gone - time.monotonic()))
+        left = max(1, int(gone - time.monotonic() - _START))
         words = [*command, "--deadline-remaining-seconds", str(left)]
         print(f"{notice.action} in {left} s: telling Ray", flush=True)
         try:
@@ -111,7 +112,7 @@ def drain(notice: Notice, node: str | None) -> int:
             if done.returncode == 0:
                 return 0
             print(done.stdout + done.stderr, file=sys.stderr, flush=True)
-        if left == 0:
+        if time.monotonic() >= gone:
             return 1
         time.sleep(2)
 

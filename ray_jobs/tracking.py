@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-from colorization.code_version import code_version, source_hash
+from colorization.code_version import code_version, library_hash
 from delivery import Delivery
 from event_queue import Event, EventQueue
 from mlflow_sender import Sender
@@ -281,5 +281,5 @@ def _source_tags() -> dict[str, str]:
         tags["mlflow.source.git.commit"] = code.commit
         tags["git.changed"] = str(code.changed).lower()
     else:
-        tags["source.hash"] = source_hash()
+        tags["library.hash"] = library_hash()
     return tags

@@ -11,8 +11,14 @@ from PIL import ExifTags, Image, ImageCms
 from colorization.coloring import ColorOptions
 from colorization.icc import deep_to_srgb, describe, srgb_profile
 from colorization.inference import PictureColorizer
-from colorization.metadata import signature_of
-from colorization.photographs import Signature, colorize_bytes, is_record, read_photograph
+from colorization.metadata import PROCESSING_SOFTWARE
+from colorization.photographs import (
+    Signature,
+    colorize_bytes,
+    is_record,
+    read_photograph,
+    signature_of,
+)
 from colorization.pictures import (
     Picture,
     UnreadablePicture,
@@ -290,3 +296,10 @@ def test_bytes_of_other_formats_become_png_and_bad_ones_carry_their_name(
     assert colorize_bytes(colorizer, bitmap)[0].startswith(b"\x89PNG")
     with pytest.raises(UnreadablePicture, match=r"upload 3: found text"):
         colorize_bytes(colorizer, b"hello", name="upload 3")
+
+
+def test_a_record_is_found_in_pictures_as_large_as_are_read(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[PROCESSING_SOFTWARE] = "colorization 0123"
+    Image.new("1", (15_000, 13_000)).save(tmp_path / "large.png", exif=exif)  # 195 megapixels
+    assert signature_of(tmp_path / "large.png") == "colorization 0123"

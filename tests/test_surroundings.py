@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from colorization import surroundings as module
-from colorization.code_version import CodeVersion, source_hash
+from colorization.code_version import CodeVersion, library_hash
 from colorization.distributed import current_ranks
 from colorization.experiment import SPEED_ONLY, Experiment
 from colorization.surroundings import (
@@ -75,7 +75,7 @@ def test_a_copy_that_git_knows_nothing_of_is_told_by_its_files(
 ) -> None:
     monkeypatch.setattr(module, "code_version", lambda: None)
     found = surroundings(current_ranks("cpu"))
-    assert found["code"] == {"source": source_hash()}
+    assert found["code"] == {"source": library_hash()}
     [difference] = differences(found, {**found, "code": {"source": "another"}})
     assert difference.what == "the library's files (hash)"
 
