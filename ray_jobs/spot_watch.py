@@ -1,8 +1,9 @@
 """Warns Ray when AWS takes this spot machine back: `python ray_jobs/spot_watch.py &` beside Ray.
 
 AWS says so two minutes before, in the machine's metadata. Ray asks nobody for that; told by `ray
-drain-node`, it places nothing here any more, and what is lost here counts as no failure. Ends with
-status 0 once Ray knows, 1 where no metadata answer: not on AWS, or they are switched off.
+drain-node`, it places nothing here any more, and a group of workers that is lost here counts no
+failure. Ends with status 0 once Ray knows, 1 where no metadata answer: not on AWS, or they are
+switched off.
 """
 
 import argparse

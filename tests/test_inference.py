@@ -123,7 +123,7 @@ def test_a_picture_one_pixel_wide_is_colored_like_one_that_is_one_pixel_high() -
     assert np.ptp(colored.astype(int), axis=0).min() > 50
 
 
-@pytest.mark.parametrize("recipe", ["resnet_gan", "pix2pix", "unet_cvae", "cinn", "vit_gan"])
+@pytest.mark.parametrize("recipe", ["lab_gan", "pix2pix", "unet_cvae", "cinn", "vit_gan"])
 @pytest.mark.parametrize(("height", "width"), [(40, 900), (900, 40), (1, 300), (300, 1), (1, 1)])
 def test_the_published_networks_color_pictures_of_any_proportions(
     recipe: str, height: int, width: int
