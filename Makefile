@@ -12,7 +12,7 @@ tune: setup  ## search the GAN family on sample photographs, on this machine
 	$(BIN)/python ray_jobs/tune.py --model gan
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup
 
 test-all: setup
 	$(BIN)/pytest -m "not cluster"
