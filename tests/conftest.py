@@ -13,18 +13,6 @@ from rank_pool import RankPool
 from tiny_experiment import TINY
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, leave the tests of a file to one process, for what they share is made once.
-
-    All that need two ranks go to one process: its pair of them takes gigabytes.
-    """
-    for item in items:
-        needs = getattr(item, "fixturenames", ())
-        group = "two ranks" if "two_ranks" in needs else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture
 def tiny() -> Callable[..., Experiment]:
     """Make a GAN of a few thousand weights, 32 pixels, three epochs of two steps: half a second.
