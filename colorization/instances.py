@@ -1,7 +1,7 @@
 """The things in a picture and where they are: found by a detector, or given (system A5)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -204,6 +204,18 @@ def read_instances(path: Path) -> dict[str, tuple[GivenInstance, ...]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the instances {path}: {error}") from error
     return parse_instances(text, str(path))
+
+
+def check_names(options: InstanceOptions | None, names: Collection[str]) -> None:
+    """Raise ConfigError where instances are given by name, and for none of these pictures."""
+    given = None if options is None else options.given
+    if given is None or EVERY_PICTURE in given or not given.keys().isdisjoint(names):
+        return
+    raise ConfigError(
+        f"instances: given for {next(iter(given))!r} and {len(given) - 1} others, which are not "
+        f"among the {len(names)} pictures, as {next(iter(names))!r}: a picture's name is its path "
+        "below the folder that is colored"
+    )
 
 
 def instances_line(name: str, found: Sequence[Detection], height: int, width: int) -> str:
