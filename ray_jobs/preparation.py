@@ -132,12 +132,12 @@ def _chunks(
     for number, collection in enumerate(collections):
         for start in range(0, len(collection), job.chunk):
             stop = min(start + job.chunk, len(collection))
-            versions = [(collection.name(i), collection.version(i)) for i in range(start, stop)]
+            names = [collection.name(i) for i in range(start, stop)]
+            versions = [(name, collection.version(start + i)) for i, name in enumerate(names)]
+            asked = [rules, number, config.dump(job.sources[number]), versions]
             if job.painter is not None and given is not None:
-                colored = [[config.dump(one) for one in given.told(n)] for n, _ in versions]
-                rules = {**results_of(job), "colored": json_digest(colored)}
-            key = json_digest(rules, number, config.dump(job.sources[number]), versions)
-            chunks.append(Chunk(key, number, start, [name for name, _ in versions]))
+                asked.append([[config.dump(one) for one in given.told(name)] for name in names])
+            chunks.append(Chunk(json_digest(*asked), number, start, names))
     return chunks
 
 
