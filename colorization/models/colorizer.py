@@ -35,7 +35,8 @@ class Colorizer(nn.Module, ABC):
     among them, that colorizing does without. Sides of pictures fed to `colorize` must be multiples
     of `multiple`; with `fixed_size` they must be the training size. `stochastic` models give other
     colors with each sample. With `standardizes`, `standardize` is called with the statistics of the
-    training set's colors before a run's first step.
+    training set's colors before a run's first step. Models with `sees_colors` may be told of colors
+    that parts of a picture have already: two more channels of `lab`, and `colorize(colored=...)`.
     """
 
     players: tuple[str, ...]
@@ -44,6 +45,7 @@ class Colorizer(nn.Module, ABC):
     fixed_size: bool = False
     stochastic: bool = False
     standardizes: bool = False
+    sees_colors: bool = False
 
     def learning_rate_ratio(self, player: str) -> float:
         """Return the player's learning rate as a multiple of `train.learning_rate`."""
