@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from colorization.config import Config, ConfigError
 from colorization.foreground import ForegroundOptions
 from colorization.models.colorizer import Colorizer
+from colorization.reference import MAX_REFERENCES, EncodedReference
 
 MAX_SAMPLES = 64
 _LEAST_GAIN, _MOST_GAIN = 0.1, 10.0
@@ -59,10 +60,22 @@ class ColorOptions(Config):
     foreground: ForegroundOptions | None = Field(
         default=None, description="what stays in color, on a gray background; none: everything"
     )
+    reference: tuple[EncodedReference, ...] = Field(
+        default=(),
+        max_length=MAX_REFERENCES,
+        description="encoded pictures whose colors are taken, each picture the ones most like it",
+    )
 
 
 def check_options(options: ColorOptions, model: Colorizer) -> None:
-    """Raise ConfigError for several samples, or a temperature, of a model that draws nothing."""
+    """Raise ConfigError for several samples, or a temperature, of a model that draws nothing, and
+    for a reference of one that cannot tell what would have to be drawn for its colors."""
+    if options.reference and not model.encodes:
+        raise ConfigError(
+            f"reference: found {len(options.reference)}; this model, a {type(model).__name__}, "
+            "cannot tell what has to be drawn for a picture's colors: leave reference out, or take "
+            "a cinn model"
+        )
     if model.stochastic:
         return
     for name in ("samples", "temperature"):

@@ -16,6 +16,7 @@ from colorization.foreground import ForegroundFinder
 from colorization.gain import brighten, gain_for
 from colorization.models.colorizer import Colorizer, weights_digest
 from colorization.pictures import Picture
+from colorization.reference import References
 from colorization.resizing import resize, resize_rows, strips
 from colorization.tiles import agree, color_tiles, tiled_size
 from colorization.upsampling import Bicubic, Bilateral, Guided, Upsampling, Whole
@@ -53,6 +54,7 @@ class PictureColorizer:
         self.size = size
         self.device = torch.device(device)
         self._foreground = ForegroundFinder(device)
+        self._references = References(self.model, self._see)
 
     def prepare(self, options: ColorOptions) -> None:
         """Load what these options need beside the model, before there is a picture.
@@ -159,13 +161,23 @@ class PictureColorizer:
         return colored
 
     def _lightness(self, rgb: np.ndarray) -> Tensor:
+        return self._lab(rgb)[:, :1]
+
+    def _lab(self, rgb: np.ndarray) -> Tensor:
         if rgb.dtype != np.uint8:
             rgb = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
-        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])[:, :1]
+        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
 
     def _small(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         height, width = picture.rgb.shape[:2]
         return resize_rows(lambda rows: self._lightness(picture.rgb[rows]), height, width, size)
+
+    @torch.inference_mode()
+    def _see(self, picture: Picture) -> Tensor:
+        """Return a picture's Lab (1, 3, h, w) as the model sees its lightness."""
+        height, width = picture.rgb.shape[:2]
+        size = self._working(picture)
+        return resize_rows(lambda rows: self._lab(picture.rgb[rows]), height, width, size)
 
     def _working(self, picture: Picture) -> tuple[int, int]:
         height, width = picture.rgb.shape[:2]
@@ -184,11 +196,18 @@ class PictureColorizer:
         padding = (0, wide + -wide % multiple - width, 0, tall + -tall % multiple - height)
         padded = F.pad(lightness, padding, mode="replicate")
         with torch.autocast(self.device.type, enabled=False):
-            ab = self.model.colorize(padded, options.samples, options.temperature, options.seed)
+            ab = self._draw(padded, options)
         ab = ab[..., :height, :width].float()
         if not ab.isfinite().all():
             raise DamagedModel("the model's colors are not finite: its weights are damaged")
         return ab
+
+    def _draw(self, lightness: Tensor, options: ColorOptions) -> Tensor:
+        drawn = options.samples, options.temperature, options.seed
+        if not options.reference:
+            return self.model.colorize(lightness, *drawn)
+        latents = self._references.latents(options.reference, lightness, *drawn)
+        return torch.stack([self.model.color_from(lightness, latent) for latent in latents])
 
 
 def _upsampling(

@@ -119,6 +119,7 @@ class CINN(Colorizer):
     players = ("network",)
     fixed_size = True
     stochastic = True
+    encodes = True
     standardizes = True
     mean: Tensor
     deviation: Tensor
@@ -192,12 +193,20 @@ class CINN(Colorizer):
         return (self.network.flow.size,)
 
     def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
-        """Give (B, 1, H, W) lightness, none of it colored, the ab (B, 2, H, W) of one latent."""
+        """Give (B, 1, H, W) lightness, none of it colored, the ab (B, 2, H, W) of latents."""
         conditions = self.network.condition(self._picture(lightness, None))
-        return self._decode(lightness, conditions, latent)
+        return self._decode(lightness, conditions, latent[None])
+
+    def latent_of(self, lab: Tensor) -> Tensor:
+        """Return the latents (B, dimensions) of scaled Lab pictures, none of it shown as colored.
+
+        Decoded with another lightness they transfer its colors (Ardizzone et al. 2019).
+        """
+        return self.encode(lab)[0]
 
     def _decode(self, lightness: Tensor, conditions: Sequence[Tensor], latents: Tensor) -> Tensor:
-        """Return the ab of all latents (samples, size): (B, samples * 2, H, W)."""
+        """Return the ab of all latents, (samples, size) or (samples, B, size) with one for each
+        picture: (B, samples * 2, H, W)."""
         small = [
             # Not len(): a graph that is exported would have that number for good.
             self.network.flow.inverse(z.expand(lightness.shape[0], -1), conditions)
