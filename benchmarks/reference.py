@@ -68,20 +68,16 @@ def draw_pairs(pictures: list[Path], pairs: int, seed: int) -> list[tuple[Path, 
 
 def sheet(pairs: list[Pair]) -> np.ndarray:
     """Return rows of picture (gray), reference, colors without and with it."""
-    rows = [
-        np.hstack(
-            [
-                cv2.resize(rgb, (_SHOWN_SIDE, _SHOWN_SIDE), interpolation=cv2.INTER_AREA)
-                for rgb in (_gray(pair.rgb[0]), *pair.rgb[1:])
-            ]
-        )
-        for pair in pairs
-    ]
+    rows: list[np.ndarray] = []
+    for pair in pairs:
+        given, *others = pair.rgb
+        gray = cv2.cvtColor(cv2.cvtColor(given, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        rows.append(np.hstack([_small(rgb) for rgb in (gray, *others)]))
     return np.vstack(rows)
 
 
-def _gray(rgb: np.ndarray) -> np.ndarray:
-    return np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+def _small(rgb: np.ndarray) -> np.ndarray:
+    return cv2.resize(rgb, (_SHOWN_SIDE, _SHOWN_SIDE), interpolation=cv2.INTER_AREA)
 
 
 def main() -> None:
@@ -108,9 +104,7 @@ def main() -> None:
         table.add_row(*cells)
     console = Console()
     console.print(table)
-    before, after = (
-        float(np.mean([getattr(p, name) for p in pairs])) for name in ("before", "after")
-    )
+    before, after = np.mean([(pair.before, pair.after) for pair in pairs], axis=0)
     fell = sum(pair.after < pair.before for pair in pairs)
     console.print(f"mean {before:.3f} -> {after:.3f}; it fell for {fell} of {len(pairs)} pairs")
     if options.shown:

@@ -40,13 +40,6 @@ def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
     their base64 with commas between. Raises ConfigError with one line per fault.
     """
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
-    match data.get("reference"):
-        case str(text):
-            data["reference"] = [one.strip() for one in text.split(",")]
-        case bytes(one):
-            data["reference"] = [one]
-        case _:
-            pass
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
     classes = data.pop("foreground", None)
     if classes is None and part and "mask" not in part:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from colorization.config import Config, ConfigError
 from colorization.foreground import ForegroundOptions
 from colorization.models.colorizer import Colorizer
-from colorization.reference import MAX_REFERENCES, EncodedReference
+from colorization.reference import EncodedReferences
 
 MAX_SAMPLES = 64
 _LEAST_GAIN, _MOST_GAIN = 0.1, 10.0
@@ -60,9 +60,8 @@ class ColorOptions(Config):
     foreground: ForegroundOptions | None = Field(
         default=None, description="what stays in color, on a gray background; none: everything"
     )
-    reference: tuple[EncodedReference, ...] = Field(
+    reference: EncodedReferences = Field(
         default=(),
-        max_length=MAX_REFERENCES,
         description="encoded pictures whose colors are taken, each picture the ones most like it",
     )
 

@@ -82,6 +82,7 @@ def _shape(inside: np.ndarray) -> np.ndarray:
     """Return numbers of about [0, 1] that do not change with place, size and, but one, turning."""
     moments = cv2.moments(inside.astype(np.uint8), binaryImage=True)
     first, second, third, fourth, *_ = cv2.HuMoments(moments).ravel()
+    first += 1 / (6 * moments["m00"])  # pixels are squares, no points
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     aspect = (np.ptp(columns) + 1) / (np.ptp(rows) + 1)
     spread = np.log2(max(first * 2 * np.pi, 1.0))  # 0 of a disc

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import cv2
 import torch
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 from torch import Tensor
 
 from colorization.color import AB_SCALE, rgb_to_lab
@@ -46,11 +46,28 @@ def _read_reference(value: object) -> bytes:
     return value
 
 
+def _several(value: object) -> object:
+    """Take one picture for several, and text with commas for a list."""
+    if isinstance(value, str):
+        value = [one.strip() for one in value.split(",")]
+    if isinstance(value, bytes):
+        value = [value]
+    if isinstance(value, (list, tuple)) and len(value) > MAX_REFERENCES:
+        raise ValueError(f"found {len(value)} pictures, at most {MAX_REFERENCES} are taken")
+    return value
+
+
 # Bytes in Python, base64 in files and over HTTP.
-EncodedReference = Annotated[
-    bytes,
-    PlainValidator(_read_reference),
-    PlainSerializer(lambda data: base64.b64encode(data).decode(), when_used="json"),
+EncodedReferences = Annotated[
+    tuple[
+        Annotated[
+            bytes,
+            PlainValidator(_read_reference),
+            PlainSerializer(lambda data: base64.b64encode(data).decode(), when_used="json"),
+        ],
+        ...,
+    ],
+    BeforeValidator(_several),
 ]
 
 
