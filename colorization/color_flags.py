@@ -1,7 +1,8 @@
 """The options of coloring under flat names: flags of command lines, params of the registered model.
 
 `foreground` is "all" or names of classes with commas between; `softness`, `invert` and `segmenter`
-say more about it, and `mask` takes its place. `reference` is one picture or several.
+say more about it, and `mask` takes its place. `reference` is one picture or several. `instances` is
+"auto", or a list or lines of JSON; `min_score` and `min_side` say more about them.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 from colorization.coloring import ColorOptions
 from colorization.colorize_arguments import EVERYTHING
 from colorization.config import ConfigError, Data, parse
+from colorization.instances import AUTO, parse_instances, read_instances
 
 # Flat names and the types of their values; gain is a number or "auto".
 FLAT_NAMES: Mapping[str, type] = {
@@ -29,15 +31,20 @@ FLAT_NAMES: Mapping[str, type] = {
     "segmenter": str,
     "mask": str,
     "reference": str,
+    "instances": str,
+    "min_score": float,
+    "min_side": int,
 }
 _OF_FOREGROUND = ("softness", "invert", "segmenter", "mask")
+_OF_INSTANCES = ("min_score", "min_side")
 
 
 def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
     """Read options from flat names; None and False say nothing, numbers may be text.
 
     `mask` and `reference` are encoded pictures, or their base64; several references a list, or
-    their base64 with commas between. Raises ConfigError with one line per fault.
+    their base64 with commas between. `instances` may be what `parse_instances` returns. Raises
+    ConfigError with one line per fault.
     """
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
@@ -51,24 +58,47 @@ def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
         part["classes"] = [name.strip() for name in str(classes).split(",")]
     if part or classes is not None:
         data["foreground"] = part
+    if instances := _instances(data):
+        data["instances"] = instances
     try:
         return parse(ColorOptions, data)
     except ConfigError as error:
         raise ConfigError(_in_flat_names(str(error))) from None
 
 
+def _instances(data: Data) -> Data | None:
+    """Take what is said about instances out of flat values; None: nothing."""
+    part = {key: data.pop(key) for key in _OF_INSTANCES if key in data}
+    given = data.pop("instances", None)
+    if given is None and part:
+        raise ConfigError(
+            f"{next(iter(part))}: says which instances are colored by themselves, and none are "
+            f"asked for: set instances ({AUTO}, or where they are) too"
+        )
+    if given is None:
+        return None
+    if given == AUTO:
+        given = None
+    elif isinstance(given, str):
+        given = parse_instances(given, "instances")
+    return {"given": given, **part}
+
+
 def _in_flat_names(message: str) -> str:
+    message = re.sub(r"^instances\.(?=min_)", "", message, flags=re.MULTILINE)
     message = re.sub(r"^foreground\.classes\.\d+", "foreground", message, flags=re.MULTILINE)
     return re.sub(r"^foreground\.", "", message, flags=re.MULTILINE)
 
 
 def read_color_flags(options: argparse.Namespace) -> ColorOptions:
-    """Return what the flags say; raises ConfigError, also for pictures that cannot be read."""
+    """Return what the flags say; raises ConfigError, also for a file that cannot be read."""
     values = {name: getattr(options, name) for name in FLAT_NAMES}
     if values["mask"] is not None:
         values["mask"] = _read("mask", values["mask"])
     references: list[str] = values["reference"]
     values["reference"] = [_read("reference", file) for file in references]
+    if values["instances"] not in (None, AUTO):
+        values["instances"] = read_instances(Path(values["instances"]).expanduser())
     try:
         return parse_flat(values)
     except ConfigError as error:

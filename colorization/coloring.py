@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from colorization.config import Config, ConfigError
 from colorization.foreground import ForegroundOptions
+from colorization.instances import InstanceOptions
 from colorization.models.colorizer import Colorizer
 from colorization.reference import EncodedReferences
 
@@ -64,6 +65,18 @@ class ColorOptions(Config):
         default=(),
         description="encoded pictures whose colors are taken, each picture the ones most like it",
     )
+    instances: InstanceOptions | None = Field(
+        default=None,
+        description="things that a pair's instance model colors by themselves first; none: nothing",
+    )
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse parts of a picture that are shown in two ways."""
+        if self.tile and self.instances is not None:
+            raise ValueError(
+                "tile: found beside instances; a picture is shown by tiles or by the things in it: "
+                "leave out one of them"
+            )
 
 
 def check_options(options: ColorOptions, model: Colorizer) -> None:

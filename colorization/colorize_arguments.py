@@ -67,3 +67,12 @@ def add_color_flags(parser: argparse.ArgumentParser) -> None:
     kept.add_argument(
         "--segmenter", metavar="resnet101|resnet50|mobilenet", help="DeepLabV3's (resnet101)"
     )
+
+    seen = parser.add_argument_group("instances: things that a pair of models colors first")
+    seen.add_argument(
+        "--instances",
+        metavar="auto|FILE",
+        help="found by Mask R-CNN, or given: a line of JSON for each picture (docs/instances.md)",
+    )
+    seen.add_argument("--min-score", metavar="S", help="how sure a detector must be (0.5)")
+    seen.add_argument("--min-side", metavar="PIXELS", help="of a box's shorter side (64)")

@@ -24,9 +24,9 @@ from colorization.coloring import ColorOptions
 from colorization.colorize_files import FileColorizer, Outcome, Summary
 from colorization.config import ConfigError
 from colorization.distributed import current_ranks
-from colorization.export import load_model
-from colorization.inference import PictureColorizer
+from colorization.instances import check_names
 from colorization.outputs import Compare, Job, plan_files
+from colorization.pair import load_colorizer
 from colorization.worker_pool import Died, work_off
 
 MAX_WORKERS = 64
@@ -51,10 +51,10 @@ def colorize(arguments: argparse.Namespace) -> int:
     if arguments.workers == 1:
         color = _begin(settings, options)
     else:  # what is wrong is to be known before processes are started
-        model, experiment = load_model(settings.run)
-        PictureColorizer(model, experiment.data.size).prepare(options)
+        load_colorizer(settings.run).prepare(options)
         color = None
     jobs = plan_files(arguments.pictures, arguments.out, options.samples, settings.compare)
+    check_names(options.instances, [job.name for job in jobs])
     console = Console(highlight=False, soft_wrap=True)
     summary = Summary()
     try:
@@ -117,8 +117,7 @@ def _begin(
     settings: Settings, options: ColorOptions
 ) -> Callable[[Sequence[Job]], Iterator[Outcome]]:
     device = current_ranks().device
-    model, experiment = load_model(settings.run, device)
-    colorizer = PictureColorizer(model, experiment.data.size, device)
+    colorizer = load_colorizer(settings.run, device)
     files = FileColorizer(
         colorizer, options, compare=settings.compare, overwrite=settings.overwrite
     )

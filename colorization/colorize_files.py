@@ -12,6 +12,7 @@ import torch
 
 from colorization.coloring import ColorOptions
 from colorization.inference import DEFAULTS, PictureColorizer
+from colorization.instances import Detection, InstancesDoNotFit
 from colorization.metadata import NO_METADATA
 from colorization.outputs import Compare, Job, plan_files
 from colorization.photographs import (
@@ -107,7 +108,7 @@ class FileColorizer:
         itself. Raises OSError, with the file's name, for a disk that takes no more, and
         DamagedModel for a model whose colors are not finite.
         """
-        held: list[tuple[Job, Photograph]] = []
+        held: list[_Held] = []
         pixels = 0
         for job in jobs:
             try:
@@ -115,7 +116,10 @@ class FileColorizer:
                 if (outcome := self._look(job, data)) is not None:
                     yield outcome
                     continue
-                photograph = read_photograph(data, str(job.picture))
+                held.append(self._hold(job, data))
+            except InstancesDoNotFit as error:
+                yield Outcome(job, "failed", f"{job.picture}: {error}")
+                continue
             except UnreadablePicture as error:
                 yield Outcome(job, "failed", str(error))
                 continue
@@ -126,12 +130,20 @@ class FileColorizer:
             except (MemoryError, RuntimeError, cv2.error) as error:
                 yield _failed(job, error)
                 continue
-            held.append((job, photograph))
-            pixels += photograph.picture.rgb.size // 3
+            pixels += held[-1].photograph.picture.rgb.size // 3
             if pixels > _MOST_PIXELS:
                 yield from self._color(held)
                 held, pixels = [], 0
         yield from self._color(held)
+
+    def _hold(self, job: Job, data: bytes) -> "_Held":
+        photograph = read_photograph(data, str(job.picture))
+        found = self._colorizer.find(photograph.picture, self._options, job.name)
+        if found is not None and not found:
+            alone = f"{job.picture}: no instances in it, colored by the scene model alone"
+            note = f"{photograph.note}; {alone}" if photograph.note else alone
+            photograph = photograph._replace(note=note)
+        return _Held(job, photograph, found)
 
     def _look(self, job: Job, data: bytes) -> Outcome | None:
         """Return the outcome of a picture for which there is nothing to do."""
@@ -149,35 +161,35 @@ class FileColorizer:
             if not is_record(found):
                 reason = f"{job.picture}: {path} is there and was not made by colorize"
                 return Outcome(job, "failed", f"{reason}; --overwrite replaces it")
-            finished &= found == self._record(digest, part)
+            finished &= found == self._record(digest, part, job)
         return Outcome(job, "finished before") if finished else None
 
-    def _record(self, digest: str, part: str) -> str:
-        return self._signature.record(digest, self._compare or "" if part == "comparison" else part)
+    def _record(self, digest: str, part: str, job: Job) -> str:
+        part = self._compare or "" if part == "comparison" else part
+        return self._signature.record(digest, part, job.name)
 
-    def _color(self, held: Sequence[tuple[Job, Photograph]]) -> Iterator[Outcome]:
+    def _color(self, held: "Sequence[_Held]") -> Iterator[Outcome]:
         if not held:
             return
-        pictures = [photograph.picture for _, photograph in held]
+        pictures = [one.photograph.picture for one in held]
         outcomes: list[Outcome] = []
         try:
-            colored = self._colorizer.batch(pictures, self._options)
-            for (job, photograph), samples in zip(held, colored, strict=True):
-                outcomes.append(self._write(job, photograph, samples))
+            colored = self._colorizer.batch(pictures, self._options, [one.found for one in held])
+            for one, samples in zip(held, colored, strict=True):
+                outcomes.append(self._write(one.job, one.photograph, samples))
                 yield outcomes[-1]
         except (MemoryError, RuntimeError, cv2.error) as error:
             if len(held) == 1:
-                ((job, _),) = held
-                yield _failed(job, error)
-            for pair in held[len(outcomes) :] if len(held) > 1 else []:
-                yield from self._color([pair])
+                yield _failed(held[0].job, error)
+            for one in held[len(outcomes) :] if len(held) > 1 else []:
+                yield from self._color([one])
 
     def _write(self, job: Job, photograph: Photograph, samples: Iterator[Picture]) -> Outcome:
         sheet: list[np.ndarray] = []
         after: np.ndarray | None = None
         try:
             for number, (path, colored) in enumerate(zip(job.samples, samples, strict=True)):
-                record = self._record(photograph.digest, f"{number}")
+                record = self._record(photograph.digest, f"{number}", job)
                 content = write_photograph(colored, photograph, record, path.suffix)
                 _save(path, content)
                 if job.sheet:
@@ -185,18 +197,27 @@ class FileColorizer:
                 if job.comparison and number == 0:
                     after = small_copy(colored, COMPARED_SIDE)
             if job.sheet:
-                self._write_sheet(job.sheet, contact_sheet(sheet), photograph, "sheet")
+                self._write_sheet(job, "sheet", contact_sheet(sheet), photograph)
             if job.comparison and after is not None and self._compare:
                 before = small_copy(photograph.picture, COMPARED_SIDE)
                 shown = comparison(before, after, self._compare)
-                self._write_sheet(job.comparison, shown, photograph, "comparison")
+                self._write_sheet(job, "comparison", shown, photograph)
         except (UnreadablePicture, _NoPlace) as error:
             return Outcome(job, "failed", f"{job.picture}: {error}")
         return Outcome(job, "done", note=photograph.note)
 
-    def _write_sheet(self, path: Path, rgb: np.ndarray, of: Photograph, part: str) -> None:
+    def _write_sheet(self, job: Job, part: str, rgb: np.ndarray, of: Photograph) -> None:
         bare = of._replace(metadata=NO_METADATA)
-        _save(path, write_photograph(Picture(rgb), bare, self._record(of.digest, part), ".jpg"))
+        record = self._record(of.digest, part, job)
+        _save(job.parts[part], write_photograph(Picture(rgb), bare, record, ".jpg"))
+
+
+class _Held(NamedTuple):
+    """A picture that waits for its batch."""
+
+    job: Job
+    photograph: Photograph
+    found: Sequence[Detection] | None  # its instances, where they are colored by themselves
 
 
 class _NoPlace(Exception):

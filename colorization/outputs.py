@@ -18,13 +18,15 @@ class Job:
     """A picture to be colored, and the files that are made of it.
 
     `samples` are the colored copies; `sheet` shows all of them, where there are several;
-    `comparison` shows the picture before and after.
+    `comparison` shows the picture before and after; `name` is the picture's path below the folder
+    that is read, with forward slashes.
     """
 
     picture: Path
     samples: tuple[Path, ...]
     sheet: Path | None = None
     comparison: Path | None = None
+    name: str = ""
 
     @property
     def parts(self) -> dict[str, Path]:
@@ -57,7 +59,8 @@ def plan_files(
         planned = [(source, _plan_file(source, out))]
     else:
         raise ConfigError(f"{source}: no such picture or folder")
-    jobs = _jobs(planned, samples, compare)
+    root = source if source.is_dir() else source.parent
+    jobs = _jobs(planned, root, samples, compare)
     inputs = {picture.resolve(): picture for picture, _ in planned}
     for target in _targets(jobs, source):
         if (replaced := inputs.get(target.resolve())) is not None:
@@ -78,7 +81,7 @@ def plan_found(
     name that leads out of `out`.
     """
     planned = _moved(pictures, source, out)
-    jobs = _jobs(planned, samples, compare)
+    jobs = _jobs(planned, source, samples, compare)
     _targets(jobs, source)
     return jobs
 
@@ -114,8 +117,13 @@ def _targets(jobs: Sequence[Job], source: Path) -> Iterable[Path]:
     return counts
 
 
-def _jobs(planned: Sequence[tuple[Path, Path]], samples: int, compare: Compare | None) -> list[Job]:
-    jobs = [_job(picture, target, samples, compare) for picture, target in planned]
+def _jobs(
+    planned: Sequence[tuple[Path, Path]], root: Path, samples: int, compare: Compare | None
+) -> list[Job]:
+    jobs = [
+        replace(_job(picture, target, samples, compare), name=picture.relative_to(root).as_posix())
+        for picture, target in planned
+    ]
     counts = Counter(path for job in jobs for path in job.parts.values())
 
     def apart(path: Path | None, target: Path, kind: str | None) -> Path | None:

@@ -9,6 +9,7 @@ from colorization.coloring import ColorOptions
 from colorization.config import dump
 from colorization.foreground import MaskDoesNotFit
 from colorization.inference import DEFAULTS, PictureColorizer
+from colorization.instances import EVERY_PICTURE, InstancesDoNotFit
 from colorization.metadata import PROCESSING_SOFTWARE, Metadata, read_metadata, signed
 from colorization.pictures import (
     Picture,
@@ -19,6 +20,7 @@ from colorization.pictures import (
     open_header,
     read_file,
 )
+from colorization.reference import reference_name
 
 _MAKER = "colorization"
 _VERSION = 1  # of what a model's colors are made into; a higher one makes finished files anew
@@ -70,14 +72,26 @@ class Signature:
     """What a colorizer signs its pictures by: the same for the same weights, options and file."""
 
     def __init__(self, colorizer: PictureColorizer, options: ColorOptions) -> None:
-        settings = {"version": _VERSION, "size": colorizer.size, "options": dump(options)}
+        self._instances = options.instances
+        told = dump(options)
+        instances = told.pop("instances")
+        if instances is not None:  # others than a picture's own, and references', do not change it
+            names = {reference_name(number) for number in range(len(options.reference))}
+            given = instances["given"]
+            part = None if given is None else {k: v for k, v in given.items() if k in names}
+            told["instances"] = {**instances, "given": part}
+        settings = {"version": _VERSION, "size": colorizer.size, "options": told}
         self._start = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         self._start.update(colorizer.digest.encode())
 
-    def record(self, digest: str, part: str = "") -> str:
-        """Return the record of a part of what a file with this digest is made into."""
+    def record(self, digest: str, part: str = "", name: str = EVERY_PICTURE) -> str:
+        """Return the record of a part of what a file with this digest is made into; `name` is what
+        the options may call it."""
         signature = self._start.copy()
         signature.update(f"{digest} {part}".encode())
+        if self._instances is not None and self._instances.given is not None:
+            told = [dump(one) for one in self._instances.told(name)]
+            signature.update(json.dumps(told, sort_keys=True).encode())
         return f"{_MAKER} {signature.hexdigest()[:20]}"
 
 
@@ -123,5 +137,5 @@ def colorize_bytes(
             write_photograph(colored, photograph, signature.record(photograph.digest, f"{sample}"))
             for sample, colored in enumerate(colorizer.samples(photograph.picture, options))
         ]
-    except MaskDoesNotFit as error:
-        raise MaskDoesNotFit(f"{name}: {error}" if name else str(error)) from error
+    except (MaskDoesNotFit, InstancesDoNotFit) as error:
+        raise type(error)(f"{name}: {error}" if name else str(error)) from error

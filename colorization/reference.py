@@ -1,19 +1,14 @@
-"""Colors from reference pictures, through the latents that a flow has for them (system A6)."""
+"""Pictures whose colors others are to take (system A6), as options hold them."""
 
 import base64
 import binascii
-import math
-from collections.abc import Callable
 from typing import Annotated
 
 import cv2
 import torch
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
-from torch import Tensor
 
 from colorization.color import AB_SCALE, rgb_to_lab
-from colorization.matching import Features, features, most_alike
-from colorization.models.colorizer import Colorizer, noise
 from colorization.pictures import Picture, decode, read_header, to_uint8
 
 MAX_REFERENCES = 16
@@ -37,7 +32,7 @@ def _read_reference(value: object) -> bytes:
             f"found a reference of {width} x {height} pixels; at most {MAX_REFERENCE_MEGAPIXELS} "
             "megapixels are taken: of a smaller one the colors are the same"
         )
-    chroma = _mean_chroma(_decode(value))
+    chroma = _mean_chroma(decode_reference(value))
     if chroma < _LEAST_CHROMA:
         raise ValueError(
             f"found a gray picture, its mean chroma is {chroma:.1f} units of Lab; one in the "
@@ -71,7 +66,13 @@ EncodedReferences = Annotated[
 ]
 
 
-def _decode(data: bytes) -> Picture:
+def reference_name(index: int) -> str:
+    """Return what instances that are given name a reference: `reference 1` is the first."""
+    return f"reference {index + 1}"
+
+
+def decode_reference(data: bytes) -> Picture:
+    """Return a reference, upright and by its color profile."""
     return decode(data, "the reference", managed=True)[1]
 
 
@@ -79,50 +80,3 @@ def _mean_chroma(picture: Picture) -> float:
     small = cv2.resize(to_uint8(picture.rgb), (_SEEN, _SEEN), interpolation=cv2.INTER_AREA)
     ab = rgb_to_lab(torch.from_numpy(small).permute(2, 0, 1)[None])[:, 1:]
     return (ab.norm(dim=1).mean() * AB_SCALE).item()
-
-
-class References:
-    """Latents of the reference pictures that were asked for last, for pictures to be colored."""
-
-    def __init__(self, model: Colorizer, see: Callable[[Picture], Tensor]) -> None:
-        """Take a model that `encodes`, and what shows it a picture: its Lab (1, 3, h, w)."""
-        self._model = model
-        self._see = see
-        self._encoded: tuple[tuple[bytes, ...], Tensor, list[Features]] | None = None
-
-    def latents(
-        self,
-        references: tuple[bytes, ...],
-        lightness: Tensor,
-        samples: int,
-        temperature: float | None,
-        seed: int,
-    ) -> Tensor:
-        """Return latents for pictures of lightness (B, 1, h, w): (samples, B, *latent_shape).
-
-        Each picture takes those of the reference whose brightness and texture are most like its
-        own. The first sample's are the reference's own; the others' lie at an angle of
-        `temperature` * 45 degrees from them toward a draw of `seed`, and so are as likely as any: 0
-        is the reference, 1 (None) half of it and half noise, 2 noise alone.
-        """
-        encoded, described = self._encode(references)
-        nearest = [most_alike(_features(one), described) for one in lightness]
-        own = encoded[nearest]
-        angle = (1.0 if temperature is None else temperature) * math.pi / 4
-        drawn = noise(samples, own[0].numel(), own.device, seed).view(samples, 1, *own.shape[1:])
-        mixed = math.cos(angle) * own + math.sin(angle) * drawn
-        return torch.cat([own[None], mixed[1:]])
-
-    def _encode(self, references: tuple[bytes, ...]) -> tuple[Tensor, list[Features]]:
-        encoded = self._encoded
-        if encoded is None or encoded[0] != references:
-            seen = [self._see(_decode(data)) for data in references]
-            with torch.autocast(seen[0].device.type, enabled=False):
-                latents = torch.cat([self._model.latent_of(lab) for lab in seen])
-            encoded = references, latents, [_features(lab[0, :1]) for lab in seen]
-            self._encoded = encoded
-        return encoded[1:]
-
-
-def _features(lightness: Tensor) -> Features:
-    return features(lightness[0].cpu().numpy())

@@ -15,9 +15,9 @@ from colorization.coloring import ColorOptions
 from colorization.colorize_command import ColoringProgress
 from colorization.colorize_files import Summary
 from colorization.config import ConfigError
-from colorization.export import EXPERIMENT, WEIGHTS, load_exported
-from colorization.inference import PictureColorizer
+from colorization.instances import check_names
 from colorization.outputs import Compare, Job, find_pictures, plan_files, plan_found
+from colorization.pair import exported_files, load_colorizer
 from painter import Painter, Work, jobs_row, read_outcome
 from picture_place import PicturePlace
 from stored_models import exported_model
@@ -52,6 +52,7 @@ def colorize(job: ColoringJob) -> int:
     console = Console(highlight=False, soft_wrap=True)
     source, out = PicturePlace(job.source), PicturePlace(job.out)
     jobs, strange = _plan(job, source, out)
+    check_names(job.options.instances, [one.name for one in jobs])
     exported = _read_model(job)
     import ray.data
 
@@ -102,9 +103,8 @@ def _read_model(job: ColoringJob) -> dict[str, bytes]:
     """Return the files of the exported model; see that it loads and can do what is asked."""
     with tempfile.TemporaryDirectory() as place:
         folder = exported_model(job.model, job.tracking_uri, Path(place))
-        model, experiment = load_exported(folder)
-        PictureColorizer(model, experiment.data.size).prepare(job.options)
-        return {name: (folder / name).read_bytes() for name in (EXPERIMENT, WEIGHTS)}
+        load_colorizer(folder).prepare(job.options)
+        return exported_files(folder)
 
 
 def _shape(nodes: list[Node], gpus: float | None) -> Shape:

@@ -10,9 +10,10 @@ import numpy as np
 
 from colorization.data.collection import CollectedSource, Collection, Instance
 from colorization.data.curation.candidate import Candidate, look
-from colorization.data.curation.instances import MaskRCNNDetector, read_detections
+from colorization.data.curation.instances import read_detections
 from colorization.data.curation.rules import CurationRules
 from colorization.data.packing import has_part, write_part
+from colorization.mask_rcnn import MaskRCNNDetector
 
 MASK_RCNN = "mask_rcnn"
 _MOST_CRASHES = 3

@@ -12,9 +12,8 @@ import torch
 
 from colorization.coloring import ColorOptions
 from colorization.colorize_files import FileColorizer, Outcome
-from colorization.export import load_exported
-from colorization.inference import PictureColorizer
 from colorization.outputs import Compare, Job
+from colorization.pair import load_colorizer
 from picture_place import PicturePlace
 
 
@@ -38,9 +37,9 @@ class Painter:
         device = "cuda" if work.gpu else "cpu"
         with tempfile.TemporaryDirectory() as folder:
             for name, content in ray.get(exported).items():
+                Path(folder, name).parent.mkdir(exist_ok=True)
                 Path(folder, name).write_bytes(content)
-            model, experiment = load_exported(Path(folder), device)
-        colorizer = PictureColorizer(model, experiment.data.size, torch.device(device))
+            colorizer = load_colorizer(Path(folder), torch.device(device))
         colorizer.prepare(work.options)
         self._files = FileColorizer(
             colorizer, work.options, compare=work.compare, overwrite=work.overwrite
@@ -80,7 +79,7 @@ class Painter:
             None if path is None else self._out.local(path, folder / "out")
             for path in (job.sheet, job.comparison)
         )
-        return Job(picture, samples, sheet, comparison)
+        return Job(picture, samples, sheet, comparison, job.name)
 
     def _real_names(self, text: str, folder: Path) -> str:
         for place, staged in ((self._source, folder / "in"), (self._out, folder / "out")):
@@ -96,6 +95,7 @@ def jobs_row(jobs: Sequence[Job]) -> dict[str, str]:
             [str(path) for path in job.samples],
             job.sheet and str(job.sheet),
             job.comparison and str(job.comparison),
+            job.name,
         ]
         for job in jobs
     ]
@@ -110,8 +110,9 @@ def read_jobs(row: Mapping[str, Any]) -> list[Job]:
             tuple(map(Path, samples)),
             None if sheet is None else Path(sheet),
             None if comparison is None else Path(comparison),
+            name,
         )
-        for picture, samples, sheet, comparison in json.loads(str(row["jobs"]))
+        for picture, samples, sheet, comparison, name in json.loads(str(row["jobs"]))
     ]
 
 

@@ -13,12 +13,13 @@ from rich.table import Table
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data.collection import CollectedSource, Collection
-from colorization.data.curation.instances import MaskRCNNDetector, check_wanted
+from colorization.data.curation.instances import check_wanted
 from colorization.data.curation.rules import CurationRules
 from colorization.data.folder import absolute
 from colorization.data.packing import digest_of_all
 from colorization.data.sources import SourceConfig
 from colorization.data.splits import SharesText
+from colorization.mask_rcnn import MaskRCNNDetector
 from curator import MASK_RCNN, make_detections
 
 

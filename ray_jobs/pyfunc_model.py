@@ -17,8 +17,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from colorization.color_flags import FLAT_NAMES, parse_flat
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
-from colorization.export import load_exported
-from colorization.inference import PictureColorizer
+from colorization.pair import load_colorizer
 from colorization.photographs import colorize_bytes
 from colorization.pictures import UnreadablePicture, read_header
 
@@ -29,7 +28,8 @@ class ColorizerModel(PythonModel):
     """Colors a table of pictures: column `picture`, encoded bytes; over HTTP their base64.
 
     The params are the options of coloring, those of `python -m colorization colorize` under the
-    same names; a mask is the base64 of a picture. A param that is unknown or wrong fails the whole
+    same names; a mask is the base64 of a picture, `instances` "auto" or a JSON list of what is in
+    each of the pictures. A param that is unknown or wrong fails the whole
     request.
 
     The answer has a row for each row, with its index. `picture` holds the colored one, of the same
@@ -44,8 +44,7 @@ class ColorizerModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights, onto the GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, experiment = load_exported(Path(context.artifacts["checkpoint"]), device)
-        self._colorizer = PictureColorizer(model, experiment.data.size, device)
+        self._colorizer = load_colorizer(Path(context.artifacts["checkpoint"]), device)
         _refuse_unknown_params()
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]

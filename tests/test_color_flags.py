@@ -31,7 +31,9 @@ def test_without_flags_the_options_are_the_defaults() -> None:
 
 def test_every_option_has_a_flag_and_a_flat_name() -> None:
     of_foreground = {"softness", "invert", "segmenter", "mask"}
-    assert set(ColorOptions.model_fields) | of_foreground == set(FLAT_NAMES)
+    of_instances = {"min_score", "min_side"}
+    names = set(ColorOptions.model_fields) | of_foreground | of_instances
+    assert names == set(FLAT_NAMES)
     assert set(ForegroundOptions.model_fields) == of_foreground | {"classes"}
 
 

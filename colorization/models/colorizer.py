@@ -36,7 +36,9 @@ class Colorizer(nn.Module, ABC):
     of `multiple`; with `fixed_size` they must be the training size. `stochastic` models give other
     colors with each sample; one that `encodes` has `latent_of`, which tells of a picture's colors
     the sample that they are. With `standardizes`, `standardize` is called with the statistics of
-    the training set's colors before a run's first step.
+    the training set's colors before a run's first step. Models with `sees_colors` may be told of
+    colors that parts of a picture have already: two more channels of `lab`, and
+    `colored` of `colorize` and, where they encode, `color_from`.
     """
 
     players: tuple[str, ...]
@@ -46,6 +48,7 @@ class Colorizer(nn.Module, ABC):
     stochastic: bool = False
     encodes: bool = False
     standardizes: bool = False
+    sees_colors: bool = False
 
     def learning_rate_ratio(self, player: str) -> float:
         """Return the player's learning rate as a multiple of `train.learning_rate`."""

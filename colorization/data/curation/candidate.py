@@ -12,10 +12,11 @@ import torch
 from colorization.color import rgb_to_lab
 from colorization.data.collection import Collection, EncodedCollection, Instance
 from colorization.data.curation.color_content import brightness_only
-from colorization.data.curation.instances import Detector, no_wanted_instance
+from colorization.data.curation.instances import no_wanted_instance, seen_by
 from colorization.data.curation.near_duplicates import perceptual_hash, thumbnail_of
 from colorization.data.curation.rules import CurationRules
 from colorization.data.splits import digest_of
+from colorization.instances import InstanceDetector
 from colorization.pictures import UnreadablePicture, read_header, read_rgb
 
 
@@ -52,7 +53,7 @@ def look(
     index: int,
     source: int,
     rules: CurationRules,
-    detector: Detector | None = None,
+    detector: InstanceDetector | None = None,
     detections: Mapping[str, Sequence[Instance]] | None = None,
 ) -> tuple[Candidate, np.ndarray | None]:
     """Read a picture once and decide whether it is kept.
@@ -86,7 +87,7 @@ def look(
     if rules.wanted:
         known = collection.instances(index) if detections is None else detections.get(name)
         if known is None and detections is None and detector is not None:
-            known = detector.detect(rgb)
+            known = seen_by(detector, rgb)
         if reason := no_wanted_instance(known, rules):
             return replace(seen, dropped="no_wanted_instance", reason=reason), None
     kept = replace(

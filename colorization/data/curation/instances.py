@@ -3,69 +3,22 @@
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
 from pydantic import Field, ValidationError
 
 from colorization.config import Config, ConfigError
 from colorization.data.collection import Instance
 from colorization.data.curation.rules import CurationRules
-
-_OF_A_MASK = 0.5  # probability from which a pixel belongs to an instance
-
-
-class Detector(Protocol):
-    """Finds the things in a picture."""
-
-    @property
-    def labels(self) -> Collection[str]:
-        """The classes that it knows."""
-        ...
-
-    def detect(self, rgb: np.ndarray) -> list[Instance]:
-        """Return what is seen in sRGB (H, W, 3) uint8."""
-        ...
+from colorization.instances import InstanceDetector
 
 
-class MaskRCNNDetector:
-    """Mask R-CNN (He et al. 2017; ResNet-50 FPN v2 of torchvision), trained on COCO's 80 classes.
-
-    Instances of a score below `min_score` are left out. Raises ConfigError where the weights are
-    neither in torch's cache nor to be had.
-    """
-
-    def __init__(self, min_score: float = 0.05, device: str = "cpu") -> None:
-        # They take seconds to import, and few preparations look for instances.
-        from torchvision.models.detection import (
-            MaskRCNN_ResNet50_FPN_V2_Weights,
-            maskrcnn_resnet50_fpn_v2,
-        )
-
-        from colorization.models.pretrained import load_pretrained
-
-        weights = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
-        state = load_pretrained(weights, "give detections made elsewhere")
-        self._model = maskrcnn_resnet50_fpn_v2(weights_backbone=None, box_score_thresh=min_score)
-        self._model.load_state_dict(state)
-        self._model.eval().to(device)
-        self._device = device
-        self._categories: list[str] = weights.meta["categories"]
-        self.labels = frozenset(self._categories) - {"__background__", "N/A"}
-
-    @torch.inference_mode()
-    def detect(self, rgb: np.ndarray) -> list[Instance]:
-        """Return what is seen in sRGB (H, W, 3) uint8, its share being that of its mask."""
-        picture = torch.from_numpy(rgb.copy()).permute(2, 0, 1).to(self._device) / 255
-        (found,) = self._model([picture])
-        shares = (found["masks"] > _OF_A_MASK).float().mean((1, 2, 3))
-        return [
-            Instance(self._categories[label], share, score)
-            for label, share, score in zip(
-                found["labels"].tolist(), shares.tolist(), found["scores"].tolist(), strict=True
-            )
-        ]
+def seen_by(detector: InstanceDetector, rgb: np.ndarray) -> list[Instance]:
+    """Return what a detector sees in sRGB (H, W, 3) uint8, its share being that of its mask."""
+    pixels = rgb.shape[0] * rgb.shape[1]
+    return [
+        Instance(one.label, int(one.mask.sum()) / pixels, one.score) for one in detector.find(rgb)
+    ]
 
 
 class _Thing(Config):

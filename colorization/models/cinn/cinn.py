@@ -128,6 +128,7 @@ class CINN(Colorizer):
         super().__init__()
         self.config = config
         self.multiple = size
+        self.sees_colors = config.condition_on == "lab"
         self.network = ConditionalFlow(config, size, factors)
         # Until `standardize` is called, colors are what they are: ab / 110.
         self.register_buffer("mean", torch.zeros(2))
@@ -139,17 +140,26 @@ class CINN(Colorizer):
         self.deviation.copy_(deviation)
 
     def turns(self, lab: Tensor, progress: Progress) -> Iterator[Turn]:
-        """Yield the network's move on scaled Lab (B, 3, H, W)."""
+        """Yield the network's move on scaled Lab (B, 3, H, W).
+
+        A model that sees colors is shown those of channels 4 and 5 where there are any, else the
+        pictures' own in random boxes.
+        """
         del progress
-        partly = color_boxes(lab[:, 1:]) if self.config.condition_on == "lab" else None
-        z, log_det = self.encode(lab, partly, self.config.noise)
+        colored = self._colored(lab)
+        if self.sees_colors and colored is None:
+            colored = color_boxes(lab[:, 1:])
+        z, log_det = self.encode(lab, colored, self.config.noise)
         nll = negative_log_likelihood(z, log_det).mean()
         bits = bits_per_dimension(nll, self.deviation)
         yield Turn("network", nll, {"nll": nll, "bits_per_dimension": bits})
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
-        """Return the bits per dimension (B,) of scaled Lab pictures, noiseless, none colored."""
-        nll = negative_log_likelihood(*self.encode(lab))
+        """Return the bits per dimension (B,) of scaled Lab pictures, noiseless.
+
+        Nothing of them is colored but what channels 4 and 5 say, where there are any.
+        """
+        nll = negative_log_likelihood(*self.encode(lab, self._colored(lab)))
         return {"bits_per_dimension": bits_per_dimension(nll, self.deviation)}
 
     def encode(
@@ -160,7 +170,7 @@ class CINN(Colorizer):
         `colored` is as in `colorize`; noise of `noise_deviation` is added to the
         standardized colors.
         """
-        colors = F.avg_pool2d(lab[:, 1:].float(), self.config.reduction)
+        colors = F.avg_pool2d(lab[:, 1:3].float(), self.config.reduction)
         colors = (colors - _channelwise(self.mean)) / _channelwise(self.deviation)
         if noise_deviation > 0:
             colors = colors + noise_deviation * torch.randn_like(colors)
@@ -178,12 +188,16 @@ class CINN(Colorizer):
         """Give (B, 1, H, W) lightness its ab: (samples, B, 2, H, W), upsampled along lightness.
 
         Other than in the base class: `colored` (B, 2, H, W) are colors that parts of the pictures
-        have already, 0 elsewhere; None: there are none. Raises ValueError where the model is
-        conditioned on lightness alone.
+        have already, 0 elsewhere, or (samples, B, 2, H, W), each sample's own; None: there are
+        none. Raises ValueError where the model is conditioned on lightness alone.
         """
-        conditions = self.network.condition(self._picture(lightness, colored))
         scale = self.config.temperature if temperature is None else temperature
         latents = scale * noise(samples, self.network.flow.size, lightness.device, seed)
+        if colored is not None and colored.dim() == 5:
+            each = [self.network.condition(self._picture(lightness, own)) for own in colored]
+            pairs = zip(each, latents.split(1), strict=True)
+            return torch.stack([self._decode(lightness, own, latent) for own, latent in pairs])
+        conditions = self.network.condition(self._picture(lightness, colored))
         ab = self._decode(lightness, conditions, latents)
         return ab.unflatten(1, (samples, 2)).transpose(0, 1)
 
@@ -192,17 +206,23 @@ class CINN(Colorizer):
         del height, width
         return (self.network.flow.size,)
 
-    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
-        """Give (B, 1, H, W) lightness, none of it colored, the ab (B, 2, H, W) of latents."""
-        conditions = self.network.condition(self._picture(lightness, None))
+    def color_from(
+        self, lightness: Tensor, latent: Tensor, *, colored: Tensor | None = None
+    ) -> Tensor:
+        """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of latents.
+
+        Other than in the base class: `colored` (B, 2, H, W) is as in `colorize`.
+        """
+        conditions = self.network.condition(self._picture(lightness, colored))
         return self._decode(lightness, conditions, latent[None])
 
     def latent_of(self, lab: Tensor) -> Tensor:
-        """Return the latents (B, dimensions) of scaled Lab pictures, none of it shown as colored.
+        """Return the latents (B, dimensions) of scaled Lab pictures.
 
+        Nothing of them is shown as colored but what channels 4 and 5 say, where there are any.
         Decoded with another lightness they transfer its colors (Ardizzone et al. 2019).
         """
-        return self.encode(lab)[0]
+        return self.encode(lab, self._colored(lab))[0]
 
     def _decode(self, lightness: Tensor, conditions: Sequence[Tensor], latents: Tensor) -> Tensor:
         """Return the ab of all latents, (samples, size) or (samples, B, size) with one for each
@@ -217,9 +237,13 @@ class CINN(Colorizer):
         # All samples of a picture at once: they share the weights.
         return joint_bilateral(colors.flatten(1, 2), lightness.float()).clamp(-1, 1)
 
+    def _colored(self, lab: Tensor) -> Tensor | None:
+        """Return the colors that parts of pictures have already, where they come with them."""
+        return lab[:, 3:] if self.sees_colors and lab.shape[1] > 3 else None
+
     def _picture(self, lightness: Tensor, colored: Tensor | None) -> Tensor:
         """Return what the condition network sees."""
-        if self.config.condition_on == "lightness":
+        if not self.sees_colors:
             if colored is not None:
                 raise ValueError("this model is conditioned on lightness alone: no colors to see")
             return lightness

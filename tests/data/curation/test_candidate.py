@@ -15,6 +15,7 @@ from colorization.data.curation.rules import CurationRules
 from colorization.data.folder import FileCollection, FolderSource
 from colorization.data.sample import SampleSource
 from colorization.data.splits import digest_of
+from colorization.instances import Box, Detection
 
 ORIENTATION = 0x0112
 
@@ -181,10 +182,11 @@ def test_color_photographs_have_more_than_brightness(tmp_path) -> None:
 
 
 class EverywhereACat:
-    labels = ("cat", "dog")
-
-    def detect(self, rgb: np.ndarray) -> list[Instance]:
-        return [Instance("cat", 0.3, 0.6)]
+    def find(self, rgb: np.ndarray) -> list[Detection]:
+        height, width = rgb.shape[:2]
+        mask = np.zeros((height, width), bool)
+        mask[: -(-height * 4 // 10)] = True
+        return [Detection("cat", 0.6, Box(0, 0, width, height), mask)]
 
 
 def test_what_is_wanted_is_asked_of_detections_before_the_detector(tmp_path, photograph) -> None:

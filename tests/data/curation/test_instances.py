@@ -12,12 +12,13 @@ from torchvision.models.detection import (
 from colorization.config import ConfigError
 from colorization.data.collection import Instance
 from colorization.data.curation.instances import (
-    MaskRCNNDetector,
     check_wanted,
     no_wanted_instance,
     read_detections,
+    seen_by,
 )
 from colorization.data.curation.rules import CurationRules
+from colorization.mask_rcnn import MaskRCNNDetector
 
 RULES = CurationRules(wanted=("person", "dog"), min_share=0.2, min_score=0.5)
 WEIGHTS = "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"
@@ -123,10 +124,14 @@ def test_mask_rcnn_sees_what_its_weights_say(tmp_path, monkeypatch) -> None:
     detector = MaskRCNNDetector()
     assert len(detector.labels) == 80
     rng = np.random.default_rng(0)
-    seen = detector.detect(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    picture = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    seen = seen_by(detector, picture)
     assert {one.label for one in seen} == {"dog"}
     assert all(one.score > 0.9 for one in seen)
     assert 0 < max(one.share for one in seen) <= 1
+    large = np.kron(picture, np.ones((30, 20, 1), np.uint8))  # shown to it at a smaller size
+    for one in detector.find(large):
+        assert one.mask.shape == one.box.cut(large).shape[:2]
 
 
 def test_the_file_of_the_weights_is_that_of_torchvision() -> None:
