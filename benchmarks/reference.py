@@ -1,8 +1,10 @@
 """Prints how far a reference moves the colors of pictures toward its own, pair by pair.
 
-Each picture is colored by a model without a reference and with one, and each result's joint
-histogram of a and b compared with the reference's by their Jensen-Shannon divergence (bins of 10
-units of Lab). Pairs are drawn without regard to what the pictures show.
+Each picture is colored by a model without a reference and with one; the distribution of a and b in
+either result is compared with that in the reference. Pairs are drawn without regard to what the
+pictures show; pictures without colors are left out. Two distances: the earth mover's, in units of
+Lab, in the mean over eight directions of the ab plane, and the Jensen-Shannon divergence of joint
+histograms (bins of 10 units).
 
     python benchmarks/reference.py MODEL PICTURES [--pairs N] [--seed S] [--shown FILE]
 """
@@ -19,58 +21,87 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from colorization.color import rgb_to_lab
+from colorization.color import AB_SCALE, rgb_to_lab
 from colorization.coloring import ColorOptions
-from colorization.export import load_model
+from colorization.config import ConfigError, parse
 from colorization.inference import PictureColorizer
 from colorization.metrics import ab_histograms, jensen_shannon_divergence
 from colorization.outputs import find_pictures
+from colorization.pair import load_colorizer
 from colorization.pictures import Picture, read_picture, write_picture
 
+_DRAWS = 4  # without a reference
+_DIRECTIONS, _QUANTILES = 8, 256  # of the ab plane; of the colors along each
 _SHOWN_SIDE = 192  # pixels of each picture of a sheet
 
 
+class Distance(NamedTuple):
+    """How far the colors of two pictures lie apart."""
+
+    earth_mover: float  # units of Lab
+    divergence: float  # [0, 1]
+
+
 class Pair(NamedTuple):
-    """A picture, its reference, and its colors without and with it."""
+    """A picture, its reference, and how far from the reference's colors its own become."""
 
     picture: Path
     reference: Path
-    rgb: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # these four
-    before: float  # divergence from the reference's colors
-    after: float
+    shown: tuple[np.ndarray, ...]  # both, and the picture colored without and with the reference
+    without: tuple[Distance, ...]  # of each draw
+    after: Distance
 
 
-def histogram(rgb: np.ndarray) -> Tensor:
-    """Return the counts (bins,) of a picture's a and b."""
-    return ab_histograms(rgb_to_lab(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None])[:, 1:])[0]
+def ab_of(rgb: np.ndarray) -> Tensor:
+    """Return a picture's scaled ab (1, 2, H, W)."""
+    return rgb_to_lab(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None])[:, 1:]
+
+
+def distance(rgb: np.ndarray, other: np.ndarray) -> Distance:
+    """Return how far the colors of two pictures, of any sizes, lie apart."""
+    one, two = ab_of(rgb), ab_of(other)
+    apart = (_quantiles(one) - _quantiles(two)).abs().mean() * AB_SCALE
+    (counts, of_other) = (ab_histograms(ab)[0] for ab in (one, two))
+    return Distance(apart.item(), jensen_shannon_divergence(counts, of_other).item())
+
+
+def _quantiles(ab: Tensor) -> Tensor:
+    angles = torch.arange(_DIRECTIONS) * torch.pi / _DIRECTIONS
+    along = ab[0].flatten(1).T @ torch.stack([angles.cos(), angles.sin()])
+    return along.quantile((torch.arange(_QUANTILES) + 0.5) / _QUANTILES, dim=0)
 
 
 def color_pair(colorizer: PictureColorizer, picture: Path, reference: Path) -> Pair:
     """Color a picture without and with a reference."""
-    given, wanted = read_picture(picture), read_picture(reference)
-    options = ColorOptions(reference=(reference.read_bytes(),))
-    ((without,), (with_reference,)) = colorizer(given), colorizer(given, options)
-    goal = histogram(wanted.rgb)
-    before, after = (
-        jensen_shannon_divergence(histogram(colored.rgb), goal).item()
-        for colored in (without, with_reference)
-    )
-    shown = given.rgb, wanted.rgb, without.rgb, with_reference.rgb
-    return Pair(picture, reference, shown, before, after)
+    given, wanted = read_picture(picture).rgb, read_picture(reference).rgb
+    draws = colorizer(Picture(given), ColorOptions(samples=_DRAWS))
+    (colored,) = colorizer(Picture(given), ColorOptions(reference=(reference.read_bytes(),)))
+    without = tuple(distance(draw.rgb, wanted) for draw in draws)
+    shown = (given, wanted, draws[0].rgb, colored.rgb)
+    return Pair(picture, reference, shown, without, distance(colored.rgb, wanted))
 
 
-def draw_pairs(pictures: list[Path], pairs: int, seed: int) -> list[tuple[Path, Path]]:
-    """Return pairs of different pictures, each once on either side as far as they go."""
+def draw_pairs(pictures: list[Path], seed: int) -> list[tuple[Path, Path]]:
+    """Return pairs of different pictures, each once on either side."""
     order = sorted(pictures)
     random.Random(seed).shuffle(order)
-    return list(zip(order, [*order[1:], order[0]], strict=True))[:pairs]
+    return list(zip(order, [*order[1:], order[0]], strict=True))
+
+
+def has_colors(picture: Path) -> bool:
+    """Tell whether a picture may be a reference."""
+    try:
+        parse(ColorOptions, {"reference": [picture.read_bytes()]})
+    except ConfigError:
+        return False
+    return True
 
 
 def sheet(pairs: list[Pair]) -> np.ndarray:
     """Return rows of picture (gray), reference, colors without and with it."""
     rows: list[np.ndarray] = []
     for pair in pairs:
-        given, *others = pair.rgb
+        given, *others = pair.shown
         gray = cv2.cvtColor(cv2.cvtColor(given, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         rows.append(np.hstack([_small(rgb) for rgb in (gray, *others)]))
     return np.vstack(rows)
@@ -80,33 +111,43 @@ def _small(rgb: np.ndarray) -> np.ndarray:
     return cv2.resize(rgb, (_SHOWN_SIDE, _SHOWN_SIDE), interpolation=cv2.INTER_AREA)
 
 
+def report(pairs: list[Pair], console: Console) -> None:
+    """Print the table, and for how many pairs the distance fell."""
+    table = Table(title="distance from the reference's colors: earth mover's, divergence")
+    for name in ("picture", "reference"):
+        table.add_column(name)
+    for name in ("without it", "with it"):
+        table.add_column(name, justify="right")
+    for pair in pairs:
+        cells = [f"{found[0]:.2f}, {found[1]:.3f}" for found in (pair.without[0], pair.after)]
+        table.add_row(pair.picture.name, pair.reference.name, *cells)
+    console.print(table)
+    for kind, name in enumerate(Distance._fields):
+        draws = np.array([[one[kind] for one in pair.without] for pair in pairs])
+        after = np.array([pair.after[kind] for pair in pairs])
+        fell, below = (after < draws[:, 0]).mean(), (after < draws.mean(1)).mean()
+        console.print(
+            f"{name}: first draw {draws[:, 0].mean():.3f}, {_DRAWS} draws {draws.mean():.3f}, with "
+            f"the reference {after.mean():.3f}; below the first draw's in {fell:.1%} of "
+            f"{len(pairs)} pairs, below the mean of the draws in {below:.1%}"
+        )
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("model", type=Path, help="a run's directory or an exported folder")
     parser.add_argument("pictures", type=Path, help="a folder")
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--pairs", type=int, help="so many (all pictures once)")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
-    parser.add_argument("--shown", type=Path, help="a picture of all pairs, to be written")
+    parser.add_argument("--shown", type=Path, help="a picture of the pairs, to be written")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model, experiment = load_model(options.model)
-    colorizer = PictureColorizer(model, experiment.data.size)
-    drawn = draw_pairs(find_pictures(options.pictures), options.pairs, options.seed)
+    colorizer = load_colorizer(options.model)
+    colored = [picture for picture in find_pictures(options.pictures) if has_colors(picture)]
+    drawn = draw_pairs(colored, options.seed)[: options.pairs]
     pairs = [color_pair(colorizer, *pair) for pair in drawn]
-    table = Table(title="divergence of ab from the reference's, in [0, 1]")
-    for name in ("picture", "reference"):
-        table.add_column(name)
-    for name in ("without", "with it"):
-        table.add_column(name, justify="right")
-    for pair in pairs:
-        cells = pair.picture.name, pair.reference.name, f"{pair.before:.3f}", f"{pair.after:.3f}"
-        table.add_row(*cells)
-    console = Console()
-    console.print(table)
-    before, after = np.mean([(pair.before, pair.after) for pair in pairs], axis=0)
-    fell = sum(pair.after < pair.before for pair in pairs)
-    console.print(f"mean {before:.3f} -> {after:.3f}; it fell for {fell} of {len(pairs)} pairs")
+    report(pairs, Console())
     if options.shown:
         write_picture(Picture(sheet(pairs)), options.shown)
 

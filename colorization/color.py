@@ -29,6 +29,16 @@ _JOINT, _SLOPE, _OFFSET = 0.008856, 7.787, 16 / 116
 _BELOW, _ABOVE = -2e-5, 1 + 1e-4
 
 
+def ab_to_bytes(ab: Tensor) -> Tensor:
+    """Write scaled ab in whole units of Lab as uint8: 128 is no color."""
+    return (ab * AB_SCALE + 128).round().clamp(0, 255).to(torch.uint8)
+
+
+def bytes_to_ab(values: Tensor) -> Tensor:
+    """Undo `ab_to_bytes`: float32."""
+    return (values.float() - 128) / AB_SCALE
+
+
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB to scaled Lab (CIE 1976 L*a*b*, D65).
 

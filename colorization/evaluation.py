@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from colorization.color import render, rgb_to_lab
+from colorization.color import bytes_to_ab, render, rgb_to_lab
 from colorization.config import ConfigError
 from colorization.data import PictureSet, ScoringLoader
 from colorization.data.picture_sets import some_names
@@ -21,7 +23,7 @@ from colorization.loss_log import Diverged
 from colorization.measurements import Measurements
 from colorization.metrics import ColorizationScores, against_gray
 from colorization.models.colorizer import Colorizer
-from colorization.sample_scores import SampleScores
+from colorization.sample_scores import Colorize, SampleScores
 
 if TYPE_CHECKING:
     from colorization.perceptual import PerceptualScores
@@ -87,11 +89,17 @@ class Evaluation:
     @staticmethod
     def _grid_pictures(experiment: Experiment, pictures: PictureSet) -> Tensor | None:
         """Take a few pictures from all over the set, as far as they can be read."""
-        crops = [
-            torch.tensor(scoring_crop(picture.rgb, experiment.data.size))
-            for picture in pictures_from_all_over(pictures, experiment.train.grid_pictures)
-        ]
-        return rgb_to_lab(torch.stack(crops).permute(0, 3, 1, 2)) if crops else None
+        size = experiment.data.size
+        shown = list(pictures_from_all_over(pictures, experiment.train.grid_pictures))
+        if not shown:
+            return None
+        rgb = np.stack([scoring_crop(one.rgb, size) for one in shown])
+        lab = rgb_to_lab(torch.from_numpy(rgb).permute(0, 3, 1, 2))
+        colored = [scoring_crop(one.colored, size) for one in shown if one.colored is not None]
+        if not colored:
+            return lab
+        planes = torch.from_numpy(np.stack(colored)).permute(0, 3, 1, 2)
+        return torch.cat([lab, bytes_to_ab(planes)], dim=1)
 
     def leave_gray(self) -> dict[str, float]:
         """Score the baseline that leaves every picture gray.
@@ -99,7 +107,7 @@ class Evaluation:
         Names in the log the pictures that cannot be decoded. Raises ConfigError on all ranks where
         they are more than the share `data.max_unreadable`.
         """
-        scores, unreadable = self._score(lambda lab: torch.zeros_like(lab[:, 1:]))
+        scores, unreadable = self._score(lambda lab: torch.zeros_like(lab[:, 1:3]))
         if unreadable:
             log.warning("left out of the scores, unreadable: %s", ", ".join(unreadable))
         return scores
@@ -115,15 +123,15 @@ class Evaluation:
         samples = SampleScores(self._ranks) if model.stochastic else None
         measurements = Measurements(model, self._size, self._ranks)
 
-        def colorize(lab: Tensor) -> Tensor:
-            measurements.update(lab)
-            lightness, ab_true = lab[:, :1], lab[:, 1:]
+        def color(lab: Tensor) -> Tensor:
+            measurements.update(lab if model.sees_colors else lab[:, :3])
+            lightness, ab_true = lab[:, :1], lab[:, 1:3]
             if samples:
-                return samples.update(model, lightness, ab_true)
+                return samples.update(_colorize(model, lab), lightness, ab_true)
             return model.colorize(lightness)[0]
 
         try:
-            scores, _ = self._score(colorize)
+            scores, _ = self._score(color)
             beside = samples.compute() if samples else {}
         except FloatingPointError as error:  # on all ranks alike
             raise Diverged(f"the model's colors are no numbers: {error}") from error
@@ -135,10 +143,11 @@ class Evaluation:
         }
 
     @torch.no_grad()
-    def _score(self, colorize: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], list[str]]:
+    def _score(self, color: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], list[str]]:
         """Return the scores, and the names of this rank's pictures that cannot be decoded.
 
-        Raises ConfigError where they are too many.
+        `color` gets scaled Lab (B, 3, H, W), and as two channels more what parts of the pictures
+        are colored already, where the set says. Raises ConfigError where they are too many.
         """
         unreadable: list[str] = []
         scores = ColorizationScores(self._ranks.device)
@@ -150,7 +159,9 @@ class Evaluation:
                 continue
             lab = rgb_to_lab(batch.rgb.to(self._ranks.device))
             lightness, ab_true = lab[:, :1], lab[:, 1:]
-            ab = colorize(lab)
+            if batch.colored is not None:
+                lab = torch.cat([lab, bytes_to_ab(batch.colored.to(self._ranks.device))], dim=1)
+            ab = color(lab)
             scores.update(lightness, ab, ab_true)
             if self._perceptual:
                 self._perceptual.update(render(lightness, ab), render(lightness, ab_true))
@@ -179,6 +190,13 @@ class Evaluation:
         model.eval()
         lab = self._grid.to(self._ranks.device)
         path = grid_path(run, epoch)
-        ab = model.colorize(lab[:, :1], _GRID_SAMPLES if model.stochastic else 1)
-        write_grid(path, lab[:, :1].cpu(), ab.cpu(), lab[:, 1:].cpu())
+        ab = _colorize(model, lab)(lab[:, :1], _GRID_SAMPLES if model.stochastic else 1)
+        write_grid(path, lab[:, :1].cpu(), ab.cpu(), lab[:, 1:3].cpu())
         return path
+
+
+def _colorize(model: Colorizer, lab: Tensor) -> Colorize:
+    """Return the model's way to color, which knows what is colored already of these pictures."""
+    if model.sees_colors and lab.shape[1] > 3:
+        return partial(model.colorize, colored=lab[:, 3:])
+    return model.colorize

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
@@ -21,11 +22,27 @@ if TYPE_CHECKING:
     from colorization.inference import PictureColorizer
 
 
-class Palette(NamedTuple):
-    """Regions of references: what a model has to draw for their colors, and what they look like."""
+class Region(NamedTuple):
+    """A reference or a part of it, and its mirror image: what a model has to draw for the colors.
 
-    own: Tensor  # (regions, *latent_shape)
-    looks: Sequence[Features]
+    A latent has places. Of both that is taken whose light and dark lie more as in the picture that
+    is to be colored; other rearrangements took less of the colors (docs/colorizing.md).
+    """
+
+    latents: Tensor  # (2, *latent_shape)
+    layouts: Tensor  # (2, 8, 8): lightness, made small
+    look: Features
+
+    def latent_for(self, lightness: Tensor) -> Tensor:
+        """Return the latent (*latent_shape) for a picture of lightness (1, 1, h, w)."""
+        apart = (self.layouts.cpu() - _layouts(lightness.cpu())).abs().mean((1, 2))
+        return self.latents[int(apart.argmin())]
+
+
+class Palette(NamedTuple):
+    """Regions of references, as a model encodes them."""
+
+    regions: Sequence[Region]
 
     def latents(
         self,
@@ -43,10 +60,13 @@ class Palette(NamedTuple):
         """
         temperature = 1.0 if options.temperature is None else options.temperature
         angle = temperature * math.pi / 4
-        drawn = noise(options.samples, self.own[0].numel(), self.own.device, options.seed)
+        looks = [region.look for region in self.regions]
+        first = self.regions[0].latents
+        drawn = noise(options.samples, first[0].numel(), first.device, options.seed)
         found: list[Tensor] = []
         for i, lightness in enumerate(seen):
-            own = self.own[most_alike(_look(lightness, masks and masks[i]), self.looks)]
+            nearest = most_alike(_look(lightness, masks[i] if masks else None), looks)
+            own = self.regions[nearest].latent_for(lightness)
             mixed = math.cos(angle) * own + math.sin(angle) * drawn.view(-1, *own.shape)
             found.append(torch.cat([own[None], mixed[1:]]))
         return found
@@ -91,14 +111,14 @@ class References:
         ]
         instance = self._colorizer.instance
         if instance is None or options.instances is None:
-            return Palettes(_palette(whole), None)
+            return Palettes(Palette(whole), None)
         crops = [
             _encode_region(instance, Picture(one.box.cut(picture.rgb)), one.mask)
             for picture, own in zip(pictures, found, strict=True)
             for one in own
         ]
         crops = crops or [_encode_region(instance, picture) for picture in pictures]
-        return Palettes(_palette(whole), _palette(crops))
+        return Palettes(Palette(whole), Palette(crops))
 
     def _find(self, number: int, picture: Picture, options: ColorOptions) -> list[Detection]:
         name = reference_name(number)
@@ -111,23 +131,16 @@ class References:
             raise ConfigError(f"instances: {name}: {error}") from error
 
 
-_Region = tuple[Tensor, Features]
-
-
-def _palette(regions: Sequence[_Region]) -> Palette:
-    return Palette(torch.cat([latent for latent, _ in regions]), [look for _, look in regions])
-
-
 def _encode_region(
     colorizer: "PictureColorizer", picture: Picture, mask: np.ndarray | None = None
-) -> _Region:
+) -> Region:
     lab = colorizer.see_lab(picture)
-    return _latent(colorizer, lab), _look(lab[:, :1], mask)
+    return _region(colorizer, lab, _look(lab[:, :1], mask))
 
 
 def _encode_whole(
     colorizer: "PictureColorizer", picture: Picture, found: Sequence[Detection]
-) -> _Region:
+) -> Region:
     """Encode a picture as a scene model is shown those that it colors: with its instances'."""
     lab = colorizer.see_lab(picture)
     shown = lab
@@ -136,12 +149,17 @@ def _encode_whole(
         colors = [colorizer.see_lab(Picture(one.box.cut(picture.rgb)))[:, 1:] for one in found]
         partly = paste(found, colors, picture.rgb.shape[:2], (height, width))
         shown = torch.cat([lab, partly], dim=1)
-    return _latent(colorizer, shown), _look(lab[:, :1])
+    return _region(colorizer, shown, _look(lab[:, :1]))
 
 
-def _latent(colorizer: "PictureColorizer", lab: Tensor) -> Tensor:
+def _region(colorizer: "PictureColorizer", lab: Tensor, look: Features) -> Region:
+    both = torch.cat([lab, lab.flip(-1)])
     with torch.autocast(lab.device.type, enabled=False):
-        return colorizer.model.latent_of(lab)
+        return Region(colorizer.model.latent_of(both), _layouts(both[:, :1]), look)
+
+
+def _layouts(lightness: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(lightness, 8)[:, 0]
 
 
 def _look(lightness: Tensor, mask: np.ndarray | None = None) -> Features:

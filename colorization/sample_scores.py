@@ -1,6 +1,7 @@
 """Scores of a stochastic model beside those of one sample: mean sample, best of 8, diversity."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,8 +9,9 @@ from torch import Tensor
 from colorization.color import render
 from colorization.distributed import Ranks, mean_over_ranks
 from colorization.metrics import ColorizationScores
-from colorization.models.colorizer import Colorizer
 from colorization.score_names import BEST_OF
+
+Colorize = Callable[..., Tensor]
 
 _OF_THE_MEAN_SAMPLE = ("ab_mae", "ab_jsd", "psnr")
 _OF_THE_BEST = ("ab_mae", "psnr", "rmse")
@@ -34,16 +36,19 @@ class SampleScores:
         self._variance = torch.zeros(2, dtype=torch.float64, device=ranks.device)  # count, sum
 
     @torch.no_grad()
-    def update(self, model: Colorizer, lightness: Tensor, ab_true: Tensor) -> Tensor:
-        """Draw samples for (B, 1, H, W) lightness, score them, return the first (B, 2, H, W)."""
-        samples = model.colorize(lightness, BEST_OF)
+    def update(self, colorize: Colorize, lightness: Tensor, ab_true: Tensor) -> Tensor:
+        """Draw samples for (B, 1, H, W) lightness, score them, return the first (B, 2, H, W).
+
+        `colorize` is that of a model.
+        """
+        samples = colorize(lightness, BEST_OF)
         truth = render(lightness, ab_true).float()
         errors = [
             (render(lightness, ab).float() - truth).square().flatten(1).mean(1) for ab in samples
         ]
         best = torch.stack(errors).argmin(0)
         self._best.update(lightness, samples[best, torch.arange(len(best))], ab_true)
-        self._mean_sample.update(lightness, model.colorize(lightness, temperature=0)[0], ab_true)
+        self._mean_sample.update(lightness, colorize(lightness, temperature=0)[0], ab_true)
         self._variance[0] += samples[0].numel()
         self._variance[1] += samples.float().var(0).sum(dtype=torch.float64)
         return samples[0]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colorization.color import rgb_to_lab
+from colorization.color import bytes_to_ab, rgb_to_lab
 from colorization.color_statistics import color_statistics
 from colorization.data import PictureSet, TrainingLoader
 from colorization.data.picture_sets import ColorStatistics
@@ -132,7 +132,7 @@ class StageRun:
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            for turn in self.step(self.to_lab(batch.rgb), step):
+            for turn in self.step(self.to_lab(batch.rgb, batch.colored), step):
                 losses.add(step, turn)
             self.pictures_last_epoch += len(batch.rgb) * self.ranks.size
             unreadable.update(batch.unreadable)
@@ -155,10 +155,14 @@ class StageRun:
         for part in self._frozen:
             part.eval()
 
-    def to_lab(self, rgb: Tensor) -> Tensor:
+    def to_lab(self, rgb: Tensor, colored: Tensor | None = None) -> Tensor:
         """Convert a batch where it is trained on: receiving four times as many bytes from a loader
-        process takes longer than converting them."""
+        process takes longer than converting them. Colors that parts have already are two channels
+        more, for a model that sees them."""
         lab = rgb_to_lab(rgb.to(self.ranks.device, non_blocking=True))
+        if colored is not None and self.model.sees_colors:
+            there = bytes_to_ab(colored.to(self.ranks.device, non_blocking=True))
+            lab = torch.cat([lab, there], dim=1)
         channels_last = self.experiment.train.channels_last
         return lab.contiguous(
             memory_format=torch.channels_last if channels_last else torch.contiguous_format

@@ -1,19 +1,28 @@
 """What a worker of a preparation does: look at some pictures and write down what it found."""
 
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from colorization.data.collection import CollectedSource, Collection, Instance
+from colorization.data.crops import CropCollection
 from colorization.data.curation.candidate import Candidate, look
 from colorization.data.curation.instances import read_detections
 from colorization.data.curation.rules import CurationRules
+from colorization.data.given_instances import GivenInstances
 from colorization.data.packing import has_part, write_part
+from colorization.inference import PictureColorizer
 from colorization.mask_rcnn import MaskRCNNDetector
+from colorization.pair import load_colorizer
+from colorization.partly_colored import PartlyColoring, Seen
+
+if TYPE_CHECKING:
+    import ray
 
 MASK_RCNN = "mask_rcnn"
 _MOST_CRASHES = 3
@@ -42,6 +51,22 @@ def make_detections(
     return read_detections(Path(setting)) if setting else None
 
 
+def cut_out(pictures: Collection, rules: CurationRules, given: GivenInstances | None) -> Collection:
+    """Return what is looked at of pictures: they themselves, or the instances in them."""
+    if rules.instances != "crops" or given is None:
+        return pictures
+    return CropCollection(pictures, given, rules.min_score, rules.min_side, rules.wanted)
+
+
+def _load(painter: "ray.ObjectRef[Mapping[str, bytes]]", device: str) -> PictureColorizer:
+    import ray
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in ray.get(painter).items():
+            Path(folder, name).write_bytes(content)
+        return load_colorizer(Path(folder), device)
+
+
 class Curator:
     """Looks at chunks of pictures; Ray Data makes one in each of its workers."""
 
@@ -52,12 +77,25 @@ class Curator:
         detections: str | None,
         parts: Path,
         session: str,
+        told: Path | None = None,
+        painter: "ray.ObjectRef[Mapping[str, bytes]] | None" = None,
+        gpu: bool = False,
     ) -> None:
-        """Take what is to be looked at and where to write; `session` names this run of the job."""
+        """Take what is to be looked at and where to write; `session` names this run of the job.
+
+        `told` says where the instances are, where they are asked for; `painter` are the files of
+        the model that colors them.
+        """
         self._sources, self._rules, self._parts = sources, rules, parts
         self._session = session
         self._collections: dict[int, Collection] = {}
-        seen = make_detections(detections) if rules.wanted else None
+        self._given = GivenInstances(told) if told else None
+        self._coloring = None
+        if painter is not None and self._given is not None:
+            instance = _load(painter, "cuda" if gpu else "cpu")
+            sizes = rules.min_score, rules.min_side
+            self._coloring = PartlyColoring(instance, self._given, *sizes, rules.wanted)
+        seen = make_detections(detections) if rules.wanted and told is None else None
         self._detector = seen if isinstance(seen, MaskRCNNDetector) else None
         self._detections = None if isinstance(seen, MaskRCNNDetector) else seen
 
@@ -70,7 +108,8 @@ class Curator:
 
     def _look(self, chunk: Chunk) -> None:
         if chunk.source not in self._collections:
-            self._collections[chunk.source] = self._sources[chunk.source].collect()
+            pictures = self._sources[chunk.source].collect()
+            self._collections[chunk.source] = cut_out(pictures, self._rules, self._given)
         collection = self._collections[chunk.source]
         found = collection.names[chunk.start : chunk.start + len(chunk.names)]
         if list(found) != list(chunk.names):
@@ -91,6 +130,9 @@ class Curator:
                     at.flush()
                     results.append(self._look_at(collection, index, chunk.source))
                 at.write("looked\n")
+            if self._coloring is not None:
+                looked = [Seen(chunk.start + i, *one) for i, one in enumerate(results)]
+                results = self._coloring.add(collection, looked)
             write_part(self._parts, chunk.key, results, self._rules.encoding)
         finally:  # an error says what it is: only a death leaves the log
             log.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,17 +11,18 @@ from uuid import uuid4
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cluster import connect, find_running
+from chunk_work import WorkersFailed, shut_down, start_ray, work_off
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data.collection import Collection
+from colorization.data.crops import picture_of
 from colorization.data.curation.assignment import Assignment, Move, assign
 from colorization.data.curation.candidate import Candidate
 from colorization.data.curation.contact_sheet import MOST_SHOWN, Section, contact_sheet
 from colorization.data.curation.near_duplicates import near_duplicates
+from colorization.data.given_instances import GivenInstances
 from colorization.data.manifest import build_manifest, read_manifest, write_manifest
 from colorization.data.packing import (
     PARTIAL,
@@ -36,19 +36,15 @@ from colorization.data.packing import (
 )
 from colorization.data.splits import SPLITS, parse_shares
 from colorization.pictures import Picture, UnreadablePicture, encode_picture, replace_file
-from curator import Chunk, Curator
+from curator import MASK_RCNN, Chunk, Curator, cut_out
+from instance_search import search_instances
 from preparation_settings import Preparation, check_classes, check_place, results_of
 from storage import lock_folder
 
-CHUNK = 256  # pictures that a worker looks at before it writes what it found
 CONTACT_SHEET = "contact-sheet.jpg"
 _PARTS = ".parts"
 _WRITERS = 4  # threads that copy pictures into shards
 _WIDTH = 128  # short side in pixels of what is shown there
-
-
-class WorkersFailed(RuntimeError):
-    """No worker could go on: what they wrote down stays, to go on with."""
 
 
 def prepare(job: Preparation) -> int:
@@ -63,9 +59,12 @@ def prepare(job: Preparation) -> int:
     lock = lock_folder(job.out, "wait for it, or take another --out")
     try:
         with console.status("looking for pictures"):
-            collections = [source.collect() for source in job.sources]
-            check_classes(job.settings, collections)
-        chunks = _chunks(job, collections)
+            pictures = [source.collect() for source in job.sources]
+            check_classes(job.settings, pictures)
+        told = _instances(job, pictures, console)
+        given = GivenInstances(told) if told else None
+        collections = [cut_out(found, job.settings, given) for found in pictures]
+        chunks = _chunks(job, collections, given)
         listing = json_digest([chunk.key for chunk in chunks])
         old = read_manifest(job.out)
         if old is not None:
@@ -76,7 +75,7 @@ def prepare(job: Preparation) -> int:
                 _clear(job.out, old, old)
                 console.print(f"{job.out} is prepared already: data {old['hash']}")
                 return 0
-        looked = _look(job, chunks, console)
+        looked = _look(job, chunks, told, console)
         if old is not None:
             _compare(job.out, looked, old, console)
         assignment = _assign(job, collections, looked, old)
@@ -111,20 +110,34 @@ def prepare(job: Preparation) -> int:
         print(f"{error}\nwhat was done stays; the same command goes on with it", file=sys.stderr)
         return 1
     finally:
-        _shut_down()
+        shut_down()
         lock.close()
 
 
-def _chunks(job: Preparation, collections: Sequence[Collection]) -> list[Chunk]:
+def _instances(job: Preparation, pictures: Sequence[Collection], console: Console) -> Path | None:
+    """Return the file that says what is in pictures, where instances are asked for."""
+    if job.settings.instances is None:
+        return None
+    if job.settings.detections == MASK_RCNN:
+        return search_instances(job, pictures, job.out / _PARTS, console)
+    return Path(str(job.settings.detections))
+
+
+def _chunks(
+    job: Preparation, collections: Sequence[Collection], given: GivenInstances | None
+) -> list[Chunk]:
     """Cut the sources' pictures into pieces of work, each under a name that stands for it."""
     rules = results_of(job)
     chunks: list[Chunk] = []
     for number, collection in enumerate(collections):
-        for start in range(0, len(collection), CHUNK):
-            stop = min(start + CHUNK, len(collection))
-            versions = [(collection.name(i), collection.version(i)) for i in range(start, stop)]
-            key = json_digest(rules, number, config.dump(job.sources[number]), versions)
-            chunks.append(Chunk(key, number, start, [name for name, _ in versions]))
+        for start in range(0, len(collection), job.chunk):
+            stop = min(start + job.chunk, len(collection))
+            names = [collection.name(i) for i in range(start, stop)]
+            versions = [(name, collection.version(start + i)) for i, name in enumerate(names)]
+            asked = [rules, number, config.dump(job.sources[number]), versions]
+            if job.painter is not None and given is not None:
+                asked.append([[config.dump(one) for one in given.told(name)] for name in names])
+            chunks.append(Chunk(json_digest(*asked), number, start, names))
     return chunks
 
 
@@ -159,37 +172,33 @@ def _compare(out: Path, looked: Sequence[Looked], old: Mapping[str, Any], consol
         console.print(f"{len(gone)} pictures that were kept before are no longer there")
 
 
-def _look(job: Preparation, chunks: Sequence[Chunk], console: Console) -> list[Looked]:
+def _look(
+    job: Preparation, chunks: Sequence[Chunk], told: Path | None, console: Console
+) -> list[Looked]:
     """Let the workers look at what was not looked at yet; return what is known of all pictures."""
     parts = job.out / _PARTS
     missing = [chunk for chunk in chunks if not chunk.is_done(parts)]
     if missing:
-        ray = start_ray()
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        workers = min(job.workers or cpus, len(missing))
-        data = ray.data.from_items(
-            [vars(chunk) for chunk in missing], override_num_blocks=len(missing)
-        ).map(
+        arguments = {
+            "sources": job.sources,
+            "rules": job.settings,
+            "detections": job.settings.detections,
+            "parts": parts,
+            "session": uuid4().hex[:8],
+            "told": told,
+        }
+        if job.painter is not None:
+            arguments["painter"] = start_ray().put(dict(job.painter.files))
+        work_off(
+            missing,
+            sum(len(chunk.names) for chunk in chunks) - sum(len(c.names) for c in missing),
             Curator,
-            fn_constructor_args=(
-                job.sources,
-                job.settings,
-                job.settings.detections,
-                parts,
-                uuid4().hex[:8],
-            ),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=min(1.0, cpus / workers),
+            arguments,
+            processes=job.workers,
+            gpus=job.painter is not None,
+            title="looking",
+            console=console,
         )
-        done = sum(len(chunk.names) for chunk in chunks) - sum(len(c.names) for c in missing)
-        with _progress(console) as progress:
-            task = progress.add_task("looking", total=sum(len(chunk.names) for chunk in chunks))
-            progress.update(task, completed=done)
-            try:
-                for row in data.iter_rows():
-                    progress.advance(task, row["looked"])
-            except ray.exceptions.RayError as error:
-                raise WorkersFailed(str(error).strip().splitlines()[-1]) from error
     return [one for chunk in chunks for one in read_part(parts, chunk.key)]
 
 
@@ -220,6 +229,10 @@ def _assign(
 
 def _group(job: Preparation, candidate: Candidate) -> str | None:
     """Return a declared group; equal ones of two sources have nothing in common."""
+    if job.settings.instances == "crops":
+        name = picture_of(candidate.name)
+        group = job.sources[candidate.source].group(name)
+        return f"{candidate.source} {group or name}"
     group = job.sources[candidate.source].group(candidate.name)
     return None if group is None else f"{candidate.source} {group}"
 
@@ -302,36 +315,3 @@ def _print_result(
 def _say(console: Console, text: str) -> None:
     """Print a line with names in it, which may hold brackets and bytes that are no letters."""
     console.print(text.encode(errors="replace").decode(), markup=False, soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
-
-
-def start_ray() -> Any:
-    """Join the cluster or start one; return Ray, set so that workers leave GPUs to others."""
-    import ray
-    import ray.data
-
-    if not ray.is_initialized():
-        connect(find_running())
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    with warnings.catch_warnings():
-        # Ray Data itself is to see to it from 2.64 on. Until then it spreads workers over all
-        # machines, where Ray's own way is those without GPUs first.
-        warnings.simplefilter("ignore")
-        context.scheduling_strategy = "DEFAULT"
-    return ray
-
-
-def _shut_down() -> None:
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        ray.shutdown()

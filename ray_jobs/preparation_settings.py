@@ -1,7 +1,7 @@
 """What is asked of a preparation, and what of it cannot work."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +16,7 @@ from colorization.data.collection import CollectedSource, Collection
 from colorization.data.curation.instances import check_wanted
 from colorization.data.curation.rules import CurationRules
 from colorization.data.folder import absolute
+from colorization.data.given_instances import GivenInstances
 from colorization.data.packing import digest_of_all
 from colorization.data.sources import SourceConfig
 from colorization.data.splits import SharesText
@@ -36,16 +37,36 @@ class Settings(CurationRules):
     )
     detections: Annotated[str | None, AfterValidator(_absolute)] = Field(
         default=None,
-        description="who says what is in pictures, for `wanted`: mask_rcnn, a JSON-lines file, or, "
-        "left out, the annotations of a coco source",
+        description="who says what is in pictures, for `wanted` or `instances`: mask_rcnn, a "
+        "JSON-lines file, or, left out, the annotations of a coco source",
     )
     shard_megabytes: int = Field(default=256, ge=1, le=4096, description="size of a shard, about")
 
     @model_validator(mode="after")
     def _detections_are_asked_for(self) -> Self:
-        if self.detections and not self.wanted:
+        if self.instances and not self.detections:
+            raise ValueError(
+                f"detections: instances={self.instances} needs to know where they are: set "
+                f"{MASK_RCNN}, or a JSON-lines file (docs/instances.md)"
+            )
+        if self.detections and not self.wanted and not self.instances:
             raise ValueError("detections are looked at for `wanted` classes only: name some")
+        if self.instances == "colored" and self.encoding != "raw":
+            raise ValueError(
+                f"encoding: found {self.encoding}; partly colored pictures are packed raw"
+            )
         return self
+
+
+CHUNK, PAINTED_CHUNK = 256, 32  # pictures; the colored ones take longer
+
+
+@dataclass(frozen=True)
+class PainterModel:
+    """The instance model that colors crops: its exported files, and a hash of its weights."""
+
+    files: Mapping[str, bytes]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,12 @@ class Preparation:
     settings: Settings
     out: Path
     workers: int | None
+    painter: PainterModel | None = None  # where `instances` are colored
+
+    @property
+    def chunk(self) -> int:
+        """How many pictures a worker looks at before it writes what it found."""
+        return CHUNK if self.painter is None else PAINTED_CHUNK
 
 
 def read_source(word: str, licence: str) -> CollectedSource:
@@ -109,7 +136,10 @@ def check_place(job: Preparation) -> None:
 
 def check_classes(settings: Settings, collections: Sequence[Collection]) -> None:
     """Find out before anything starts whether wanted classes can be told at all."""
-    if not settings.wanted:
+    if settings.instances and settings.detections != MASK_RCNN:
+        _check_instances(settings, Path(str(settings.detections)), collections)
+        return
+    if not settings.wanted and not settings.instances:
         return
     seen = make_detections(settings.detections)
     if isinstance(seen, MaskRCNNDetector):
@@ -117,11 +147,7 @@ def check_classes(settings: Settings, collections: Sequence[Collection]) -> None
         return
     if seen is not None:
         names = Counter(name for found in collections for name in found.names)
-        if twice := [name for name in seen if names[name] > 1]:
-            raise ConfigError(
-                f"detections: {settings.detections} names {twice[0]!r}, which several sources "
-                "have: prepare from one folder around them"
-            )
+        _refuse_twice(settings, seen, names)
         known = {one.label for instances in seen.values() for one in instances}
         check_wanted(settings.wanted, known, str(settings.detections))
         return
@@ -136,10 +162,36 @@ def check_classes(settings: Settings, collections: Sequence[Collection]) -> None
         check_wanted(settings.wanted, known, found.place)
 
 
+def _refuse_twice(settings: Settings, seen: Iterable[str], names: Counter[str]) -> None:
+    if twice := [name for name in seen if names[name] > 1]:
+        raise ConfigError(
+            f"detections: {settings.detections} names {twice[0]!r}, which several sources "
+            "have: prepare from one folder around them"
+        )
+
+
+def _check_instances(settings: Settings, path: Path, collections: Sequence[Collection]) -> None:
+    """Read all lines once, so that a wrong one is found here and not by a worker."""
+    given = GivenInstances(path)
+    names = Counter(name for found in collections for name in found.names)
+    _refuse_twice(settings, given, names)
+    known = {one.label for name in given for one in given.told(name)}
+    check_wanted(settings.wanted, known, str(path))
+    if names.keys().isdisjoint(given):
+        raise ConfigError(
+            f"detections: {path} names {next(iter(given), 'nothing')!r} and others, none of which "
+            "is among the pictures: a picture's name is its path below its source"
+        )
+
+
 def results_of(job: Preparation) -> dict[str, Any]:
     """Return the settings that change what is prepared, not how it is stored."""
     settings = config.dump(job.settings)
     del settings["shard_megabytes"]
+    if job.settings.instances is None:  # as they are called in sets of old
+        del settings["instances"], settings["min_side"]
+    if job.painter is not None:
+        settings["instance_model"] = job.painter.digest
     if settings["detections"] not in (None, MASK_RCNN):  # what it says matters, not where it lies
         content = Path(settings["detections"]).read_bytes()
         settings["detections"] = f"a file with hash {digest_of_all(content)}"

@@ -41,6 +41,7 @@ from colorization.paired_scores import PictureScores
 from colorization.pictures import Picture, encode_picture, read_rgb
 
 _PARAM_TYPES = {int: "long", float: "double", bool: "boolean", str: "string"}
+CHECKPOINT = "checkpoint"  # the folder of a registered model's export
 # What colorizing imports, and no more: an environment for serving is built from these.
 _REQUIREMENTS = (
     "torch",
@@ -95,15 +96,17 @@ def register(
             place = experiment_id(client, tracking_uri, model_name)
             run_id = client.create_run(place, run_name=run.name).info.run_id
             client.set_terminated(run_id)
-        model_uri, model_id = _log_model(client, run, run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            exported = export(run, Path(folder) / CHECKPOINT)
+            model_uri, model_id = log_model(client, exported, run_id)
         experiment = read_run(run)
-        _ensure_registered_model(client, model_name, experiment.model.name, tracking_uri)
+        ensure_registered_model(client, model_name, experiment.model.name, tracking_uri)
         created = client.create_model_version(
             model_name,
             source=model_uri,
             run_id=run_id,
             model_id=model_id,
-            tags={**score_tags, **_filters(experiment), **(tags or {})},
+            tags={**score_tags, **filters(experiment), **(tags or {})},
         )
         card = VersionCard(
             run=run,
@@ -117,9 +120,7 @@ def register(
         )
         described = card.describe(model_name, str(created.version), run_id, tracking_uri)
         client.update_model_version(model_name, created.version, described)
-        # The link from the logged model to its version that MLflow's pages show.
-        versions = json.dumps([{"name": model_name, "version": str(created.version)}])
-        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+        link_version(client, model_id, model_name, str(created.version))
     return str(created.version)
 
 
@@ -129,7 +130,14 @@ def find_version(tracking_uri: str, model_name: str, tags: Mapping[str, str]) ->
     return next((str(v.version) for v in found if tags.items() <= v.tags.items()), None)
 
 
-def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
+def link_version(client: MlflowClient, model_id: str, model_name: str, version: str) -> None:
+    """Link a logged model to its version, as MLflow's pages show it."""
+    versions = json.dumps([{"name": model_name, "version": version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+
+
+def log_model(client: MlflowClient, exported: Path, run_id: str) -> tuple[str, str]:
+    """Log an export, a folder of the name CHECKPOINT, under a run; return address and id."""
     before = client.get_run(run_id).info
     bytes_column = ColSpec("binary", "picture")
     signature = ModelSignature(
@@ -146,11 +154,11 @@ def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
         ),
     )
     requirements = [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"checkpoint": str(export(run, Path(folder) / "checkpoint"))},
+            artifacts={CHECKPOINT: str(exported)},
             code_paths=[str(Path(colorization.__file__).parent)],
             signature=signature,
             input_example=pd.DataFrame({"picture": [_example_picture()]}),
@@ -161,7 +169,8 @@ def _log_model(client: MlflowClient, run: Path, run_id: str) -> tuple[str, str]:
     return logged.model_uri, logged.model_id
 
 
-def _filters(experiment: Experiment) -> dict[str, str]:
+def filters(experiment: Experiment) -> dict[str, str]:
+    """Return the tags that versions are filtered by."""
     tags = {
         "family": experiment.model.name,
         "data.name": experiment.data.source.name,
@@ -171,7 +180,7 @@ def _filters(experiment: Experiment) -> dict[str, str]:
     return {**tags, "generator": generator["name"]} if generator else tags
 
 
-def _ensure_registered_model(
+def ensure_registered_model(
     client: MlflowClient, name: str, family: str, tracking_uri: str
 ) -> None:
     """Create it, or give one of old its description and tags; what a person wrote stays."""
@@ -210,7 +219,7 @@ def experiment_of(model_uri: str, tracking_uri: str) -> Experiment:
 
     Raises ConfigError for a model of something else, MlflowException.
     """
-    place = f"{model_uri}/artifacts/checkpoint/{EXPERIMENT}"
+    place = f"{model_uri}/artifacts/{CHECKPOINT}/{EXPERIMENT}"
     with tempfile.TemporaryDirectory() as folder, tracking_store(tracking_uri):
         try:
             file = download_artifacts(place, dst_path=folder)

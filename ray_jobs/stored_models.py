@@ -19,6 +19,7 @@ from colorization.export import (
     trained_on,
 )
 from colorization.models.colorizer import Colorizer
+from colorization.pair import INSTANCE
 from past_study import JOURNAL
 from storage import short_path
 
@@ -191,7 +192,7 @@ def _download(uri: str, label: str, tracking_uri: str, place: Path) -> Path:
 
     with tracking_store(tracking_uri):  # MLflow looks an address of the registry up in its own
         got = Path(download_artifacts(artifact_uri=uri, dst_path=str(place)))
-    weights = sorted(got.rglob(WEIGHTS))
+    weights = sorted(path for path in got.rglob(WEIGHTS) if path.parent.name != INSTANCE)
     if len(weights) != 1:
         raise ConfigError(f"{label}: found {len(weights)} models of this project, not one")
     return weights[0].parent

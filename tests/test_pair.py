@@ -233,6 +233,22 @@ def test_a_file_that_names_none_of_the_pictures_is_refused(
     assert not out.exists()
 
 
+def test_a_detector_without_weights_is_refused_before_a_picture_is_read(
+    folder: Path,
+    pair: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    words = ["colorize", str(pair), str(folder / "in"), "-o", str(folder / "out")]
+    assert main([*words, "--instances", "auto"]) == 2
+    said = capsys.readouterr().err
+    assert "MaskRCNN_ResNet50_FPN_V2_Weights" in said
+    assert "give detections made elsewhere" in said
+    assert not (folder / "out").exists()
+
+
 def test_files_colored_before_there_were_instances_are_known_again(
     colorizer: PictureColorizer,
 ) -> None:

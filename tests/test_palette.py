@@ -106,6 +106,16 @@ def test_where_no_reference_has_instances_they_take_its_colors_as_a_whole(
         assert part[1].mean() < -0.1
 
 
+def test_a_reference_is_mirrored_where_its_light_and_dark_then_lie_as_in_the_picture(
+    colorizer: PictureColorizer,
+) -> None:
+    gray, reference = scene(), scene(bar=RED, square=BLUE)
+    (expected,) = colorizer(Picture(gray), options(reference))
+    (found,) = colorizer(Picture(gray), options(np.ascontiguousarray(reference[:, ::-1])))
+    assert np.abs(found.rgb.astype(int) - expected.rgb).mean() < 1
+    assert expected.rgb[40:80, 30:50, 0].mean() > expected.rgb[40:80, 30:50, 2].mean() + 20
+
+
 def test_a_picture_with_instances_that_is_its_own_reference_comes_back(
     colorizer: PictureColorizer,
 ) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from colorization.config import ConfigError
 from colorization.data.loaders import needed_short_side
-from colorization.data.picture_sets import PictureSet
+from colorization.data.picture_sets import PictureSet, planes_of
 from colorization.data.sources import DataConfig
 from colorization.pictures import UnreadablePicture
 
@@ -43,7 +43,7 @@ class InMemory:
         _check_memory(len(pictures), expected, shared)
         most = min(_CHUNK, math.ceil(expected))
         self._chunks: list[Tensor] = []
-        self._shapes = np.zeros((len(pictures), 2), np.int32)  # of no pixels where unreadable
+        self._shapes = np.zeros((len(pictures), 3), np.int32)  # of no pixels where unreadable
         self._places = np.zeros((len(pictures), 2), np.int64)  # chunk, offset in it
         self._faults: dict[int, str] = {}
         end = 0
@@ -56,7 +56,7 @@ class InMemory:
                 self._chunks.append(chunk.share_memory_() if shared else chunk)
                 end = 0
             self._chunks[-1].numpy()[end : end + found.size] = found.reshape(-1)
-            self._shapes[index] = found.shape[:2]
+            self._shapes[index] = found.shape
             self._places[index] = len(self._chunks) - 1, end
             end += found.size
 
@@ -69,13 +69,16 @@ class InMemory:
 
     def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         """Return sRGB (H, W, 3) uint8; raises UnreadablePicture."""
+        return np.ascontiguousarray(self.planes(index, short_side)[..., :3])
+
+    def planes(self, index: int, short_side: int = 0) -> np.ndarray:
+        """Return what `planes_of` the set does of a picture; raises UnreadablePicture."""
         del short_side
         if index in self._faults:
             raise UnreadablePicture(self._faults[index])
         chunk, start = self._places[index].tolist()
-        height, width = self._shapes[index].tolist()
-        pixels = self._chunks[chunk][start : start + height * width * 3]
-        return pixels.numpy().reshape(height, width, 3)
+        shape = self._shapes[index].tolist()
+        return self._chunks[chunk][start : start + math.prod(shape)].numpy().reshape(shape)
 
     def _sample_bytes(self) -> float:
         """Return the mean size of a picture; 0 where none of the sample can be read."""
@@ -91,15 +94,20 @@ class InMemory:
 
     def _decode(self, index: int) -> np.ndarray | UnreadablePicture:
         try:
-            rgb = self._pictures.picture(index, self._short_side)
+            planes = planes_of(self._pictures, index, self._short_side)
         except UnreadablePicture as error:
             return error
-        height, width = rgb.shape[:2]
+        height, width = planes.shape[:2]
         scale = self._short_side / min(height, width)
         if scale >= 1:
-            return rgb
+            return planes
         size = (round(width * scale), round(height * scale))
-        return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        parts = [planes[..., :3], planes[..., 3:]] if planes.shape[2] > 3 else [planes]
+        smaller = [
+            cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_AREA)
+            for part in parts
+        ]
+        return smaller[0] if len(smaller) == 1 else np.concatenate(smaller, axis=2)
 
 
 class TrainingSets:

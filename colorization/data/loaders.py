@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from colorization.config import ConfigError
 from colorization.data.epoch_order import Shuffled, Streamed, order_of
-from colorization.data.picture_sets import PictureSet, some_names
+from colorization.data.picture_sets import PictureSet, planes_of, some_names
 from colorization.data.sources import DataConfig
 from colorization.data.transforms import scoring_crop, training_crop
 from colorization.pictures import UnreadablePicture
@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     rgb: Tensor  # uint8 (b, 3, size, size), channels last in memory
     names: list[str]  # of the b pictures
     unreadable: list[str]  # of pictures that turned out damaged while this batch was decoded
+    # uint8 (b, 2, size, size): `ab_to_bytes` of colors that parts have already, where the set says
+    colored: Tensor | None = None
 
 
 class TrainingLoader:
@@ -115,7 +117,7 @@ class ScoringLoader:
 
 
 class _Item(NamedTuple):
-    rgb: np.ndarray | None  # (size, size, 3)
+    planes: np.ndarray | None  # (size, size, 3 or 5)
     name: str
     unreadable: list[str]
 
@@ -151,13 +153,13 @@ class _TrainingPictures(Dataset[_Item]):
         for step in range(len(self._pictures)):
             at = (first + step) % len(self._pictures)
             try:
-                rgb = self._pictures.picture(at, self._short_side)
+                planes = planes_of(self._pictures, at, self._short_side)
             except UnreadablePicture:
                 unreadable.append(self._pictures.name(at))
                 continue
             config = self._config
             rng = np.random.default_rng((self._seed, _AUGMENTATION, epoch, first))
-            crop = training_crop(rgb, config.size, config.crop_scale, config.flip, rng)
+            crop = training_crop(planes, config.size, config.crop_scale, config.flip, rng)
             return _Item(crop, self._pictures.name(at), unreadable)
         raise ConfigError(
             f"data.source: none of the {len(unreadable)} training pictures can be decoded: "
@@ -173,10 +175,10 @@ class _ScoringPictures(Dataset[_Item]):
     def __getitem__(self, index: int) -> _Item:
         name = self._pictures.name(index)
         try:
-            rgb = self._pictures.picture(index, self._size)
+            planes = planes_of(self._pictures, index, self._size)
         except UnreadablePicture:
             return _Item(None, name, [name])
-        return _Item(scoring_crop(rgb, self._size), name, [])
+        return _Item(scoring_crop(planes, self._size), name, [])
 
 
 class _Collate:
@@ -186,13 +188,18 @@ class _Collate:
         self._size = size
 
     def __call__(self, items: Sequence[_Item]) -> Batch:
-        pictures = [item.rgb for item in items if item.rgb is not None]
+        pictures = [item.planes for item in items if item.planes is not None]
         empty = np.empty((0, self._size, self._size, 3), np.uint8)
-        rgb = torch.from_numpy(np.stack(pictures) if pictures else empty)
+        planes = np.stack(pictures) if pictures else empty
+        rgb = torch.from_numpy(np.ascontiguousarray(planes[..., :3]))
+        colored = None
+        if planes.shape[-1] > 3:
+            colored = torch.from_numpy(planes[..., 3:].transpose(0, 3, 1, 2).copy())
         return Batch(
             rgb.permute(0, 3, 1, 2),
-            [item.name for item in items if item.rgb is not None],
+            [item.name for item in items if item.planes is not None],
             list(dict.fromkeys(name for item in items for name in item.unreadable)),
+            colored,
         )
 
 

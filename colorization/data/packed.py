@@ -13,6 +13,9 @@ was looked at; those kept say in which shard they lie and where. A shard is a on
             content = shard[picture["offset"] : picture["offset"] + picture["bytes"]]
             width, height = picture["size"]
             rgb = content.reshape(height, width, 3)  # encoding "raw"; else a JPEG's bytes
+
+Partly colored sets (instances "colored") have two planes more, (height, width, 5): ab + 128 of what
+is colored already, in units of Lab.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +34,7 @@ from colorization.data.packed_manifest import (
     MANIFEST,
     Encoding,
     Manifest,
+    channels_of,
     damaged,
     parse_manifest,
 )
@@ -118,6 +122,7 @@ class PackedSet:
         pictures.sort(key=lambda p: (numbers[p["shard"]], p["offset"]))
         self.store = store
         self.encoding: Encoding = manifest["settings"]["encoding"]
+        self.channels = channels_of(manifest)
         self.files = [(shard["file"], shard["file_bytes"]) for shard in shards]
         self.lengths = [shard["pictures"] for shard in shards]
         self.names = [f"{p['source']}/{p['name']}" for p in pictures]
@@ -142,11 +147,16 @@ class PackedSet:
 
     def picture(self, index: int, short_side: int = 0) -> np.ndarray:
         """Return sRGB (H, W, 3) uint8, read-only; raises UnreadablePicture."""
+        planes = self.planes(index, short_side)
+        return planes if self.channels == 3 else np.ascontiguousarray(planes[..., :3])
+
+    def planes(self, index: int, short_side: int = 0) -> np.ndarray:
+        """Return what `planes_of` the set does of a picture; raises UnreadablePicture."""
         del short_side
         offset, length, width, height = self._place[index]
         content = self._map(int(self._shard[index]))[offset : offset + length]
         if self.encoding == "raw":
-            return content.reshape(height, width, 3)
+            return content.reshape(height, width, self.channels)
         rgb = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
         if rgb is None or rgb.shape[:2] != (height, width):
             raise UnreadablePicture(

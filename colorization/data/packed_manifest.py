@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic reads that of typing from Python 3.12 on
@@ -13,6 +13,7 @@ from colorization.data.splits import Split
 FORMAT = "colorization-packed-1"
 MANIFEST = "manifest.json"
 Encoding = Literal["raw", "jpeg"]
+Instances = Literal["crops", "colored"]
 _HEADER = 128  # bytes of a .npy file before its array, as NumPy writes one of one dimension
 _Side = Annotated[int, Field(gt=0, lt=2**31)]
 
@@ -35,6 +36,7 @@ class _Statistics(TypedDict):
 class _Settings(TypedDict):
     encoding: Encoding
     size: PositiveInt
+    instances: NotRequired[Instances | None]
 
 
 class _Shard(TypedDict):
@@ -63,6 +65,11 @@ class Manifest(TypedDict):
     settings: _Settings
     shards: list[_Shard]
     pictures: dict[int, _Kept]  # by their places in the file
+
+
+def channels_of(manifest: Manifest) -> int:
+    """Return how many planes raw pictures have: partly colored ones have two beside RGB."""
+    return 5 if manifest["settings"].get("instances") == "colored" else 3
 
 
 _MANIFEST_TYPE = TypeAdapter(Manifest)
@@ -105,6 +112,7 @@ def _check_places(manifest: Manifest, place: str) -> None:
     shards = {shard["file"]: shard for shard in manifest["shards"]}
     if len(shards) != len(manifest["shards"]):
         raise damaged(place, "shards: each file may be listed once")
+    is_raw, channels = manifest["settings"]["encoding"] == "raw", channels_of(manifest)
     for picture in manifest["pictures"].values():
         name, (width, height) = picture["name"], picture["size"]
         shard = shards.get(picture["shard"])
@@ -115,10 +123,9 @@ def _check_places(manifest: Manifest, place: str) -> None:
                 f"at {picture['offset']} with {picture['bytes']} bytes in {shard['file']}, which "
                 f"holds {shard['file_bytes'] - _HEADER}"
             )
-        elif manifest["settings"]["encoding"] == "raw" and picture["bytes"] != 3 * width * height:
+        elif is_raw and picture["bytes"] != (needed := channels * width * height):
             fault = (
-                f"in {picture['bytes']} bytes, {3 * width * height} are needed for {width} x "
-                f"{height} pixels"
+                f"in {picture['bytes']} bytes, {needed} are needed for {width} x {height} pixels"
             )
         else:
             continue

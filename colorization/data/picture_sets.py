@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,26 @@ class PictureSet(Protocol):
     def name(self, index: int) -> str:
         """Return what tells a person which picture this is; unique within the set."""
         ...
+
+
+@runtime_checkable
+class PlanesSet(Protocol):
+    """Pictures that may come with colors that parts of them have already (system A5)."""
+
+    def planes(self, index: int, short_side: int = 0) -> np.ndarray:
+        """Return what `planes_of` does of a picture; raises UnreadablePicture."""
+        ...
+
+
+def planes_of(pictures: PictureSet, index: int, short_side: int = 0) -> np.ndarray:
+    """Return a picture's planes, (H, W, 3) or (H, W, 5) uint8; raises UnreadablePicture.
+
+    sRGB, and behind it, where the set has them, the colors that parts of the picture have already,
+    as `color.ab_to_bytes` writes them. `short_side` is as in `picture`.
+    """
+    if isinstance(pictures, PlanesSet):
+        return pictures.planes(index, short_side)
+    return pictures.picture(index, short_side)
 
 
 class ColorStatistics(NamedTuple):

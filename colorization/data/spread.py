@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from colorization.data.picture_sets import PictureSet
+from colorization.data.picture_sets import PictureSet, planes_of
 from colorization.pictures import UnreadablePicture
 
 
@@ -14,6 +14,7 @@ class Named(NamedTuple):
 
     name: str
     rgb: np.ndarray
+    colored: np.ndarray | None = None  # (H, W, 2) uint8: colors that parts have already
 
 
 def pictures_from_all_over(pictures: PictureSet, count: int) -> Iterator[Named]:
@@ -28,8 +29,9 @@ def pictures_from_all_over(pictures: PictureSet, count: int) -> Iterator[Named]:
         while at in chosen:
             at = (at + 1) % len(pictures)
         try:
-            rgb = pictures.picture(at)
+            planes = planes_of(pictures, at)
         except UnreadablePicture:
             continue
         chosen.add(at)
-        yield Named(pictures.name(at), rgb)
+        rgb = np.ascontiguousarray(planes[..., :3])
+        yield Named(pictures.name(at), rgb, planes[..., 3:] if planes.shape[2] > 3 else None)

@@ -1,4 +1,7 @@
-"""Square pictures of one size out of pictures of any size."""
+"""Square pictures of one size out of pictures of any size.
+
+Planes beside RGB (`picture_sets.planes_of`) are cut, mirrored and resized with it.
+"""
 
 import math
 
@@ -7,7 +10,7 @@ import numpy as np
 
 
 def training_crop(
-    rgb: np.ndarray,
+    planes: np.ndarray,
     size: int,
     crop_scale: tuple[float, float],
     flip: bool,
@@ -15,36 +18,39 @@ def training_crop(
 ) -> np.ndarray:
     """Cut a random square, mirror it in half of the cases, and resize it.
 
-    `rgb` is (H, W, 3) uint8; the square's side is drawn from `crop_scale` (shares of the short
-    side), its place uniformly. Returns (size, size, 3) uint8, contiguous. Draws only from `rng`.
+    `planes` are (H, W, C) uint8; the square's side is drawn from `crop_scale` (shares of the short
+    side), its place uniformly. Returns (size, size, C) uint8, contiguous. Draws only from `rng`.
     """
-    height, width = rgb.shape[:2]
+    height, width = planes.shape[:2]
     short = min(height, width)
     side = max(1, round(short * rng.uniform(*crop_scale)))
     top = int(rng.integers(height - side + 1))
     left = int(rng.integers(width - side + 1))
     mirrored = flip and rng.random() < 0.5
-    square = _resized(rgb[top : top + side, left : left + side], size)
+    square = _resized(planes[top : top + side, left : left + side], size)
     return cv2.flip(square, 1) if mirrored else square
 
 
-def scoring_crop(rgb: np.ndarray, size: int) -> np.ndarray:
+def scoring_crop(planes: np.ndarray, size: int) -> np.ndarray:
     """Cut the largest central square and resize it.
 
-    `rgb` is (H, W, 3) uint8. Returns (size, size, 3) uint8, contiguous; a picture that is
+    `planes` are (H, W, C) uint8. Returns (size, size, C) uint8, contiguous; a picture that is
     `size` x `size` passes unchanged.
     """
-    height, width = rgb.shape[:2]
+    height, width = planes.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return _resized(rgb[top : top + side, left : left + side], size)
+    return _resized(planes[top : top + side, left : left + side], size)
 
 
 def _resized(square: np.ndarray, size: int) -> np.ndarray:
-    """Resize a square; returns (size, size, 3) uint8, contiguous."""
+    """Resize a square; returns (size, size, C) uint8, contiguous."""
     side = square.shape[0]
     if side == size:
         return np.ascontiguousarray(square)
+    if square.shape[2] > 3:  # more than four at once are beyond cv2
+        parts = (square[..., :3], square[..., 3:])
+        return np.concatenate([_resized(np.ascontiguousarray(p), size) for p in parts], axis=2)
     if side < size:
         return cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
     # Averages of all pixels that are covered: shrinking without them makes false colors of

@@ -15,8 +15,8 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from chunk_work import start_ray
 from group_trial import scaling
-from preparation import start_ray
 from study_commands import new_place
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,6 @@ from colorization.data.curation.color_content import brightness_only
 from colorization.data.curation.instances import no_wanted_instance, seen_by
 from colorization.data.curation.near_duplicates import perceptual_hash, thumbnail_of
 from colorization.data.curation.rules import CurationRules
-from colorization.data.splits import digest_of
 from colorization.instances import InstanceDetector
 from colorization.pictures import UnreadablePicture, read_header, read_rgb
 
@@ -73,7 +72,7 @@ def look(
     seen = replace(
         seen,
         content=blake2b(content, digest_size=16).hexdigest(),
-        digest=digest_of(content).hex(),
+        digest=collection.split_digest(content).hex(),
         original=original,
     )
     width, height = original
@@ -84,7 +83,7 @@ def look(
     rgb = _shrink(rgb, original, rules.size)
     if reason := brightness_only(rgb, mode, rules):
         return replace(seen, dropped="brightness_only", reason=reason), None
-    if rules.wanted:
+    if rules.wanted and rules.instances is None:
         known = collection.instances(index) if detections is None else detections.get(name)
         if known is None and detections is None and detector is not None:
             known = seen_by(detector, rgb)

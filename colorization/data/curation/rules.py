@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from colorization.config import Config
-from colorization.data.packed_manifest import Encoding
+from colorization.data.packed_manifest import Encoding, Instances
 
 
 def _one_or_several(value: Any) -> Any:
@@ -43,7 +43,9 @@ class CurationRules(Config):
         "which look alike, share a split",
     )
     wanted: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
-        default=(), description="keep pictures only in which one of these classes is seen"
+        default=(),
+        description="keep pictures only in which one of these classes is seen; with `instances` "
+        "the classes of these, none: all",
     )
     min_share: float = Field(
         default=0.2,
@@ -53,6 +55,14 @@ class CurationRules(Config):
     )
     min_score: float = Field(
         default=0.5, ge=0, le=1, description="how sure a detector must be of a wanted instance"
+    )
+    instances: Instances | None = Field(
+        default=None,
+        description="crops: pack the things in pictures, each by itself; colored: pack pictures "
+        "with the colors that an instance model gives the things in them",
+    )
+    min_side: int = Field(
+        default=64, ge=1, description="pixels that both sides of an instance's box must have"
     )
     encoding: Encoding = Field(
         default="raw", description="how pictures are packed: jpeg is smaller and slower to read"

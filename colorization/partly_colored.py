@@ -1,0 +1,102 @@
+"""Pictures for a scene model to train on: what an instance model made of the things in them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+
+from colorization.color import ab_to_bytes
+from colorization.coloring import ColorOptions
+from colorization.data.collection import Collection
+from colorization.data.curation.candidate import Candidate
+from colorization.data.given_instances import GivenInstances
+from colorization.inference import PictureColorizer
+from colorization.instance_colors import Crops, partly_color, see_crops
+from colorization.instances import find_instances
+from colorization.pictures import Picture, UnreadablePicture
+
+_TOGETHER = 8  # pictures whose crops pass through the model together, with the same noise
+
+
+class Seen(NamedTuple):
+    """A picture that was looked at, as `candidate.look` returns it."""
+
+    index: int  # in its collection
+    candidate: Candidate
+    rgb: np.ndarray | None  # sRGB (H, W, 3) uint8 as it is to be packed; None where it is dropped
+
+
+class PartlyColoring:
+    """Colors the instances of pictures as they will be colored when the pair is used.
+
+    Crops are cut out of the pictures as they lie in their source, at their full size.
+    """
+
+    def __init__(
+        self,
+        instance: PictureColorizer,
+        given: GivenInstances,
+        min_score: float,
+        min_side: int,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Take the instance model, and which are colored: of these classes (none: of all)."""
+        self._instance, self._given = instance, given
+        self._min_score, self._min_side, self._labels = min_score, min_side, labels
+
+    def add(
+        self, collection: Collection, looked: Sequence[Seen]
+    ) -> list[tuple[Candidate, np.ndarray | None]]:
+        """Return pictures with two planes more, (H, W, 5) as `planes_of` has them.
+
+        One whose instances do not fit is dropped. What is drawn depends on the pictures that pass
+        through the model together, and on nothing else.
+        """
+        added: list[tuple[Candidate, np.ndarray | None]] = []
+        for start in range(0, len(looked), _TOGETHER):
+            added += self._add(collection, looked[start : start + _TOGETHER])
+        return added
+
+    def _add(
+        self, collection: Collection, looked: Sequence[Seen]
+    ) -> list[tuple[Candidate, np.ndarray | None]]:
+        crops = [self._look(collection, one) for one in looked]
+        kept = [
+            (one.rgb, found)
+            for one, found in zip(looked, crops, strict=True)
+            if one.rgb is not None and isinstance(found, Crops)
+        ]
+        contents = "".join(one.candidate.content for one in looked)
+        seed = int.from_bytes(blake2b(contents.encode(), digest_size=7).digest())
+        colored = partly_color(
+            self._instance,
+            [found for _, found in kept],
+            [(rgb.shape[0], rgb.shape[1]) for rgb, _ in kept],
+            ColorOptions(seed=seed),
+        )
+        pictures = iter(
+            np.concatenate([rgb, ab_to_bytes(ab[0]).permute(1, 2, 0).cpu().numpy()], axis=2)
+            for (rgb, _), ab in zip(kept, colored, strict=True)
+        )
+        return [
+            (replace(one.candidate, dropped="unreadable", reason=found), None)
+            if isinstance(found, str)
+            else (one.candidate, None if one.rgb is None else next(pictures))
+            for one, found in zip(looked, crops, strict=True)
+        ]
+
+    def _look(self, collection: Collection, one: Seen) -> Crops | str | None:
+        """Return a picture's crops, or why it has none; None of one that is dropped already."""
+        if one.rgb is None:
+            return None
+        name = one.candidate.name
+        try:
+            picture = Picture(collection.picture(one.index))
+            options = self._given.options(name, self._min_score, self._min_side)
+            found = find_instances(picture.rgb, options, name)
+        except UnreadablePicture as error:
+            return str(error)
+        wanted = [each for each in found if not self._labels or each.label in self._labels]
+        return see_crops(self._instance, picture, wanted)
