@@ -1,8 +1,8 @@
 """The options of coloring under flat names: flags of command lines, params of the registered model.
 
 `foreground` is "all" or names of classes with commas between; `softness`, `invert` and `segmenter`
-say more about it, and `mask` takes its place. `instances` is "auto", or a list or lines of JSON;
-`min_score` and `min_side` say more about them.
+say more about it, and `mask` takes its place. `reference` is one picture or several. `instances` is
+"auto", or a list or lines of JSON; `min_score` and `min_side` say more about them.
 """
 
 import argparse
@@ -30,6 +30,7 @@ FLAT_NAMES: Mapping[str, type] = {
     "invert": bool,
     "segmenter": str,
     "mask": str,
+    "reference": str,
     "instances": str,
     "min_score": float,
     "min_side": int,
@@ -41,8 +42,9 @@ _OF_INSTANCES = ("min_score", "min_side")
 def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
     """Read options from flat names; None and False say nothing, numbers may be text.
 
-    `mask` is an encoded picture, or its base64; `instances` may be what `parse_instances` returns.
-    Raises ConfigError with one line per fault.
+    `mask` and `reference` are encoded pictures, or their base64; several references a list, or
+    their base64 with commas between. `instances` may be what `parse_instances` returns. Raises
+    ConfigError with one line per fault.
     """
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
@@ -92,14 +94,26 @@ def read_color_flags(options: argparse.Namespace) -> ColorOptions:
     """Return what the flags say; raises ConfigError, also for a file that cannot be read."""
     values = {name: getattr(options, name) for name in FLAT_NAMES}
     if values["mask"] is not None:
-        try:
-            values["mask"] = Path(values["mask"]).expanduser().read_bytes()
-        except OSError as error:
-            raise ConfigError(f"--mask: {values['mask']}: {error.strerror or error}") from error
+        values["mask"] = _read("mask", values["mask"])
+    references: list[str] = values["reference"]
+    values["reference"] = [_read("reference", file) for file in references]
     if values["instances"] not in (None, AUTO):
         values["instances"] = read_instances(Path(values["instances"]).expanduser())
     try:
         return parse_flat(values)
     except ConfigError as error:
-        lines = (f"--{line}" for line in str(error).splitlines())
+        message = re.sub(
+            r"^reference\.(\d+)",
+            lambda place: f"reference: {references[int(place[1])]}",
+            str(error),
+            flags=re.MULTILINE,
+        )
+        lines = (f"--{line}" for line in message.splitlines())
         raise ConfigError("\n".join(lines)) from None
+
+
+def _read(flag: str, file: str) -> bytes:
+    try:
+        return Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--{flag}: {file}: {error.strerror or error}") from error

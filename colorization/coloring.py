@@ -8,6 +8,7 @@ from colorization.config import Config, ConfigError
 from colorization.foreground import ForegroundOptions
 from colorization.instances import InstanceOptions
 from colorization.models.colorizer import Colorizer
+from colorization.reference import EncodedReferences
 
 MAX_SAMPLES = 64
 _LEAST_GAIN, _MOST_GAIN = 0.1, 10.0
@@ -60,6 +61,10 @@ class ColorOptions(Config):
     foreground: ForegroundOptions | None = Field(
         default=None, description="what stays in color, on a gray background; none: everything"
     )
+    reference: EncodedReferences = Field(
+        default=(),
+        description="encoded pictures whose colors are taken, each picture the ones most like it",
+    )
     instances: InstanceOptions | None = Field(
         default=None,
         description="things that a pair's instance model colors by themselves first; none: nothing",
@@ -75,7 +80,14 @@ class ColorOptions(Config):
 
 
 def check_options(options: ColorOptions, model: Colorizer) -> None:
-    """Raise ConfigError for several samples, or a temperature, of a model that draws nothing."""
+    """Raise ConfigError for several samples, or a temperature, of a model that draws nothing, and
+    for a reference of one that cannot tell what would have to be drawn for its colors."""
+    if options.reference and not model.encodes:
+        raise ConfigError(
+            f"reference: found {len(options.reference)}; this model, a {type(model).__name__}, "
+            "cannot tell what has to be drawn for a picture's colors: leave reference out, or take "
+            "a cinn model"
+        )
     if model.stochastic:
         return
     for name in ("samples", "temperature"):

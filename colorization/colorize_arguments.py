@@ -39,6 +39,14 @@ def add_color_flags(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--upsampling", metavar="guided|bilateral|bicubic", help="(guided)")
     look.add_argument("--tile", action="store_true", help="large pictures by parts, for detail")
 
+    look.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="in the colors of this picture (cinn); of several, those of the one most like each",
+    )
+
     kept = parser.add_argument_group("selective coloring: a foreground in color, the rest gray")
     kept.add_argument(
         "--foreground",

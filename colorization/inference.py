@@ -1,6 +1,6 @@
 """Full-size pictures in, full-size pictures out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from colorization.gain import brighten, gain_for
 from colorization.instance_colors import partly_color, see_crops
 from colorization.instances import EVERY_PICTURE, Detection, InstanceFinder
 from colorization.models.colorizer import Colorizer, weights_digest
+from colorization.palette import Palettes, References
 from colorization.pictures import Picture
 from colorization.resizing import resize, resize_rows, strips
 from colorization.tiles import agree, color_tiles, tiled_size
@@ -67,21 +68,25 @@ class PictureColorizer:
         self.instance = instance
         self._foreground = ForegroundFinder(device)
         self._instances = InstanceFinder(device)
+        self._references = References(self)
 
     def prepare(self, options: ColorOptions) -> None:
         """Load what these options need beside the model, before there is a picture.
 
         Raises ConfigError for options that the model cannot follow, and where the weights of a
-        segmenter or detector are not to be had.
+        segmenter or detector are not to be had, or a reference's instances lie outside of it.
         """
         self._check(options)
         if options.foreground is not None:
             self._foreground.prepare(options.foreground)
         if options.instances is not None:
             self._instances.prepare(options.instances)
+        self._references(options)
 
     def _check(self, options: ColorOptions) -> None:
         check_options(options, self.model)
+        if self.instance is not None and options.instances is not None:
+            check_options(options, self.instance.model)
         if options.instances is not None and self.instance is None:
             raise ConfigError(
                 "instances: this model is none of a pair, nothing colors instances by themselves: "
@@ -158,8 +163,9 @@ class PictureColorizer:
 
         `found` are the instances of each picture, if any.
         """
+        palettes = self._references(options)
         if options.tile:
-            return [self._tiled_view(picture, options) for picture in pictures]
+            return [self._tiled_view(picture, options, palettes) for picture in pictures]
         small = [self.see(picture) for picture in pictures]
         gains = [gain_for(one, options.gain) for one in small]
         seen = [brighten(one, gain) for one, gain in zip(small, gains, strict=True)]
@@ -170,8 +176,10 @@ class PictureColorizer:
                 for picture, own, gain in zip(pictures, found, gains, strict=True)
             ]
             sizes = [(one.shape[2], one.shape[3]) for one in small]
-            colored = partly_color(self.instance, crops, sizes, options)
-        return list(map(View, small, self.color_seen(seen, options, colored)))
+            palette = palettes and palettes.instances
+            colored = partly_color(self.instance, crops, sizes, options, palette)
+        latents = palettes and palettes.whole.latents(seen, options)
+        return list(map(View, small, self.color_seen(seen, options, colored, latents)))
 
     def see(self, picture: Picture) -> Tensor:
         """Return what the model sees of a picture: its lightness (1, 1, h, w), scaled."""
@@ -183,10 +191,12 @@ class PictureColorizer:
         seen: Sequence[Tensor],
         options: ColorOptions,
         colored: Sequence[Tensor] | None = None,
+        latents: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
         """Color lightness (1, 1, h, w) each; (samples, 2, h, w) each. Those of one size together.
 
-        `colored` are the colors (samples, 2, h, w) that parts have already. Raises DamagedModel.
+        `colored` are the colors (samples, 2, h, w) that parts have already, `latents` (samples,
+        *latent_shape) each what is taken in place of a draw. Raises DamagedModel.
         """
         colors: dict[int, Tensor] = {}
         places = sorted(range(len(seen)), key=lambda i: seen[i].shape)
@@ -194,11 +204,14 @@ class PictureColorizer:
             group = list(alike)
             lightness = torch.cat([seen[i] for i in group]).to(self.device)
             there = None if colored is None else torch.stack([colored[i] for i in group], 1)
-            ab = self._color(lightness, options, there)
+            drawn = None if latents is None else torch.stack([latents[i] for i in group], 1)
+            ab = self._color(lightness, options, there, drawn)
             colors |= {i: ab[:, k] for k, i in enumerate(group)}
         return [colors[i] for i in range(len(seen))]
 
-    def _tiled_view(self, picture: Picture, options: ColorOptions) -> View:
+    def _tiled_view(
+        self, picture: Picture, options: ColorOptions, palettes: Palettes | None
+    ) -> View:
         height, width = picture.rgb.shape[:2]
         size = tiled_size(height, width, self.size)
         if size is None:
@@ -207,9 +220,13 @@ class PictureColorizer:
         large = self._small(picture, size)
         small = resize(large, self._working(picture))
         gain = gain_for(small, options.gain)
-        whole = self._color(brighten(small, gain), options)
+        seen = brighten(small, gain)
+        latents = palettes and palettes.whole.latents([seen], options)[0][:, None]
+        whole = self._color(seen, options, latents=latents)
         side = self.size + -self.size % self.model.multiple
-        tiles = color_tiles(lambda tile: self._color(tile, options), brighten(large, gain), side)
+        tiles = color_tiles(
+            lambda tile: self._color(tile, options, latents=latents), brighten(large, gain), side
+        )
         return View(large, agree(tiles[:, 0], whole[:, 0]))
 
     @torch.inference_mode()
@@ -237,13 +254,23 @@ class PictureColorizer:
         return colored
 
     def _lightness(self, rgb: np.ndarray) -> Tensor:
+        return self._lab(rgb)[:, :1]
+
+    def _lab(self, rgb: np.ndarray) -> Tensor:
         if rgb.dtype != np.uint8:
             rgb = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
-        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])[:, :1]
+        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
 
     def _small(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         height, width = picture.rgb.shape[:2]
         return resize_rows(lambda rows: self._lightness(picture.rgb[rows]), height, width, size)
+
+    @torch.inference_mode()
+    def see_lab(self, picture: Picture) -> Tensor:
+        """Return the Lab (1, 3, h, w) of a picture of which the model sees the lightness."""
+        height, width = picture.rgb.shape[:2]
+        size = self._working(picture)
+        return resize_rows(lambda rows: self._lab(picture.rgb[rows]), height, width, size)
 
     def _working(self, picture: Picture) -> tuple[int, int]:
         height, width = picture.rgb.shape[:2]
@@ -254,9 +281,16 @@ class PictureColorizer:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def _color(
-        self, lightness: Tensor, options: ColorOptions, colored: Tensor | None = None
+        self,
+        lightness: Tensor,
+        options: ColorOptions,
+        colored: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> Tensor:
-        """Color (n, 1, h, w): (samples, n, 2, h, w), where `colored` has the colors of parts."""
+        """Color (n, 1, h, w): (samples, n, 2, h, w), where `colored` has the colors of parts.
+
+        `latents` (samples, n or 1, *latent_shape) are taken in place of a draw.
+        """
         height, width = lightness.shape[-2:]
         multiple = self.model.multiple
         # Of a long picture the short side may be less than what a network can take at all.
@@ -265,13 +299,23 @@ class PictureColorizer:
         padded = F.pad(lightness, padding, mode="replicate")
         parts = {} if colored is None else {"colored": F.pad(colored, padding)}
         with torch.autocast(self.device.type, enabled=False):
-            ab = self.model.colorize(
-                padded, options.samples, options.temperature, options.seed, **parts
-            )
+            if latents is None:
+                drawn = options.samples, options.temperature, options.seed
+                ab = self.model.colorize(padded, *drawn, **parts)
+            else:
+                ab = self._from(padded, latents, parts)
         ab = ab[..., :height, :width].float()
         if not ab.isfinite().all():
             raise DamagedModel("the model's colors are not finite: its weights are damaged")
         return ab
+
+    def _from(self, lightness: Tensor, latents: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack(
+            [
+                self.model.color_from(lightness, latent, **{k: v[i] for k, v in parts.items()})
+                for i, latent in enumerate(latents)
+            ]
+        )
 
 
 def _upsampling(

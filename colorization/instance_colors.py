@@ -9,6 +9,7 @@ from torch import Tensor
 from colorization.coloring import ColorOptions
 from colorization.gain import brighten
 from colorization.instances import Detection
+from colorization.palette import Palette
 from colorization.pasting import paste
 from colorization.pictures import Picture
 
@@ -40,15 +41,20 @@ def partly_color(
     crops: Sequence[Crops],
     sizes: Sequence[tuple[int, int]],
     options: ColorOptions,
+    palette: Palette | None = None,
 ) -> list[Tensor]:
     """Return partly colored pictures of these sizes: (samples, 2, height, width) each.
 
-    Crops of all pictures pass through the model together. Raises DamagedModel.
+    Crops of all pictures pass through the model together, with a palette in the colors of what is
+    most like them there. Raises DamagedModel.
     """
     seen = [one for some in crops for one in some.seen]
+    masks = [one.mask for some in crops for one in some.found]
     colors: list[Tensor] = []
     for start in range(0, len(seen), CROPS_AT_ONCE):
-        colors += instance.color_seen(seen[start : start + CROPS_AT_ONCE], options)
+        part = slice(start, start + CROPS_AT_ONCE)
+        latents = palette and palette.latents(seen[part], options, masks[part])
+        colors += instance.color_seen(seen[part], options, latents=latents)
     pasted: list[Tensor] = []
     for some, size in zip(crops, sizes, strict=True):
         own, colors = colors[: len(some.seen)], colors[len(some.seen) :]

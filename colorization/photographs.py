@@ -20,6 +20,7 @@ from colorization.pictures import (
     open_header,
     read_file,
 )
+from colorization.reference import reference_name
 
 _MAKER = "colorization"
 _VERSION = 1  # of what a model's colors are made into; a higher one makes finished files anew
@@ -74,8 +75,11 @@ class Signature:
         self._instances = options.instances
         told = dump(options)
         instances = told.pop("instances")
-        if instances is not None:  # others than a picture's own do not change it
-            told["instances"] = {**instances, "given": instances["given"] is not None}
+        if instances is not None:  # others than a picture's own, and references', do not change it
+            names = {reference_name(number) for number in range(len(options.reference))}
+            given = instances["given"]
+            part = None if given is None else {k: v for k, v in given.items() if k in names}
+            told["instances"] = {**instances, "given": part}
         settings = {"version": _VERSION, "size": colorizer.size, "options": told}
         self._start = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         self._start.update(colorizer.digest.encode())

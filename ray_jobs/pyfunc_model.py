@@ -28,9 +28,9 @@ class ColorizerModel(PythonModel):
     """Colors a table of pictures: column `picture`, encoded bytes; over HTTP their base64.
 
     The params are the options of coloring, those of `python -m colorization colorize` under the
-    same names; a mask is the base64 of a picture, `instances` "auto" or a JSON list of what is in
-    each of the pictures. A param that is unknown or wrong fails the whole
-    request.
+    same names; a mask is the base64 of a picture, `reference` that of one or, with commas between,
+    of several, `instances` "auto" or a JSON list of what is in each of the pictures. A param that
+    is unknown or wrong fails the whole request.
 
     The answer has a row for each row, with its index. `picture` holds the colored one, of the same
     size: PNG, TIFF and WebP in their format and lossless, JPEG as JPEG, everything else as PNG; the

@@ -12,6 +12,10 @@ from colorization.foreground import ForegroundOptions
 from colorization.pictures import Picture, encode_picture
 
 WHITE = encode_picture(Picture(np.full((4, 6, 3), 255, np.uint8)), ".png")
+RED, OTHER = (
+    encode_picture(Picture(np.full((4, 6, 3), (200, green, 30), np.uint8)), ".png")
+    for green in (20, 90)
+)
 
 
 def read(*words: str) -> ColorOptions:
@@ -58,6 +62,24 @@ def test_a_mask_is_read_from_its_file(tmp_path: Path) -> None:
     assert found == ForegroundOptions(mask=WHITE, softness=3)
 
 
+def test_references_are_read_from_their_files_in_their_order(tmp_path: Path) -> None:
+    words: list[str] = []
+    for name, data in (("red.png", RED), ("other.png", OTHER)):
+        (tmp_path / name).write_bytes(data)
+        words += ["--reference", str(tmp_path / name)]
+    assert read(*words).reference == (RED, OTHER)
+    assert read(*words[:2]).reference == (RED,)
+
+
+def test_a_reference_that_is_none_is_named_by_its_file(tmp_path: Path) -> None:
+    for name, data in (("red.png", RED), ("white.png", WHITE)):
+        (tmp_path / name).write_bytes(data)
+    red, white = str(tmp_path / "red.png"), str(tmp_path / "white.png")
+    with pytest.raises(ConfigError) as caught:
+        read("--reference", red, "--reference", white)
+    assert str(caught.value).startswith(f"--reference: {white}: found a gray picture")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -69,6 +91,8 @@ def test_a_mask_is_read_from_its_file(tmp_path: Path) -> None:
         (["--foreground", "persn"], "--foreground: found 'persn'"),
         (["--mask", "nowhere.png"], "--mask: nowhere.png: No such file"),
         (["--mask", __file__], "--mask: the mask: found text"),
+        (["--reference", "nowhere.png"], "--reference: nowhere.png: No such file"),
+        (["--reference", __file__], f"--reference: {__file__}: the reference: found text"),
     ],
 )
 def test_what_cannot_be_meant_is_named(words: list[str], message: str) -> None:

@@ -40,6 +40,13 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that tells what it would have to draw."""
+    experiment = parse(Experiment, read_small_recipe("cinn"))
+    return str(write_export(experiment, tmp_path_factory.mktemp("cinn")))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Four pictures of several sizes."""
@@ -130,6 +137,39 @@ def test_samples_are_drawn_again_alike_and_otherwise_by_another_seed(
     assert not np.array_equal(a["0.1.png"], a["0.2.png"])
     assert not np.array_equal(a["0.1.png"], c["0.1.png"])
     assert np.array_equal(mean["0.1.png"], mean["0.2.png"])
+
+
+def test_pictures_take_the_colors_of_references_and_are_made_anew_for_others(
+    flow: str, folder: Path, tmp_path: Path, capsys: Out
+) -> None:
+    for name, tone in (("red", (200, 40, 30)), ("blue", (30, 60, 200))):
+        shaded = photo(50, 50).mean(2, keepdims=True) / 255 * np.array(tone)
+        Image.fromarray(shaded.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    reference = tmp_path / "reference.png"
+    means: list[np.ndarray] = []
+    for name in ("red", "blue"):
+        replace_file(reference, (tmp_path / f"{name}.png").read_bytes())
+        words = ["--reference", str(reference), "--samples", "2"]
+        assert run(flow, folder, tmp_path / "out", *words) == 0
+        assert "4 colorized, 0 left out" in capsys.readouterr().out
+        assert run(flow, folder, tmp_path / "out", *words) == 0
+        assert "0 colorized, 4 finished before" in capsys.readouterr().out
+        means.append(read_picture(tmp_path / "out" / "0.1.png").rgb.mean((0, 1)))
+    assert means[0][0] > means[0][2] + 30
+    assert means[1][2] > means[1][0] + 30
+
+
+def test_a_reference_is_refused_by_a_model_that_cannot_follow_it_before_a_picture_is_read(
+    drawing: str, folder: Path, tmp_path: Path, capsys: Out
+) -> None:
+    words = ["--reference", str(folder / "0.png")]
+    for workers in ("1", "2"):
+        assert (
+            run(drawing, tmp_path / "nowhere", tmp_path / "out", *words, "--workers", workers) == 2
+        )
+        said = capsys.readouterr().err
+        assert said.startswith("reference: found 1; this model, a CVAE, cannot tell what has to be")
+        assert said.endswith("leave reference out, or take a cinn model\n")
 
 
 def test_a_second_call_does_what_is_left(

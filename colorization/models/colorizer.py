@@ -34,9 +34,11 @@ class Colorizer(nn.Module, ABC):
     `players` name the submodules that have an optimizer each; `training_only` names parts, players
     among them, that colorizing does without. Sides of pictures fed to `colorize` must be multiples
     of `multiple`; with `fixed_size` they must be the training size. `stochastic` models give other
-    colors with each sample. With `standardizes`, `standardize` is called with the statistics of the
-    training set's colors before a run's first step. Models with `sees_colors` may be told of colors
-    that parts of a picture have already: two more channels of `lab`, and `colorize(colored=...)`.
+    colors with each sample; one that `encodes` has `latent_of`, which tells of a picture's colors
+    the sample that they are. With `standardizes`, `standardize` is called with the statistics of
+    the training set's colors before a run's first step. Models with `sees_colors` may be told of
+    colors that parts of a picture have already: two more channels of `lab`, and
+    `colored` of `colorize` and, where they encode, `color_from`.
     """
 
     players: tuple[str, ...]
@@ -44,6 +46,7 @@ class Colorizer(nn.Module, ABC):
     multiple: int = 1
     fixed_size: bool = False
     stochastic: bool = False
+    encodes: bool = False
     standardizes: bool = False
     sees_colors: bool = False
 
@@ -99,9 +102,15 @@ class Colorizer(nn.Module, ABC):
     def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
         """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of one sample's noise, scaled already.
 
-        `latent` is (1, *latent_shape(H, W)). What `colorize` does with the noise that it draws.
+        `latent` is (1, *latent_shape(H, W)), or (B, ...) with one for each picture where the model
+        `encodes`. What `colorize` does with the noise that it draws.
         """
         raise NotImplementedError(f"{type(self).__name__} draws nothing")
+
+    def latent_of(self, lab: Tensor) -> Tensor:
+        """Return the latents (B, *latent_shape(H, W)) that make of scaled Lab pictures' lightness
+        (B, 3, H, W) their ab again, as finely as the model makes ab."""
+        raise NotImplementedError(f"{type(self).__name__} finds no latents")
 
     def measure(self, lab: Tensor) -> dict[str, Tensor]:
         """Return what else is to be known of scaled Lab pictures (B, 3, H, W): (B, ...) each.

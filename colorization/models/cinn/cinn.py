@@ -119,6 +119,7 @@ class CINN(Colorizer):
     players = ("network",)
     fixed_size = True
     stochastic = True
+    encodes = True
     standardizes = True
     mean: Tensor
     deviation: Tensor
@@ -205,13 +206,27 @@ class CINN(Colorizer):
         del height, width
         return (self.network.flow.size,)
 
-    def color_from(self, lightness: Tensor, latent: Tensor) -> Tensor:
-        """Give (B, 1, H, W) lightness, none of it colored, the ab (B, 2, H, W) of one latent."""
-        conditions = self.network.condition(self._picture(lightness, None))
-        return self._decode(lightness, conditions, latent)
+    def color_from(
+        self, lightness: Tensor, latent: Tensor, *, colored: Tensor | None = None
+    ) -> Tensor:
+        """Give (B, 1, H, W) lightness the ab (B, 2, H, W) of latents.
+
+        Other than in the base class: `colored` (B, 2, H, W) is as in `colorize`.
+        """
+        conditions = self.network.condition(self._picture(lightness, colored))
+        return self._decode(lightness, conditions, latent[None])
+
+    def latent_of(self, lab: Tensor) -> Tensor:
+        """Return the latents (B, dimensions) of scaled Lab pictures.
+
+        Nothing of them is shown as colored but what channels 4 and 5 say, where there are any.
+        Decoded with another lightness they transfer its colors (Ardizzone et al. 2019).
+        """
+        return self.encode(lab, self._colored(lab))[0]
 
     def _decode(self, lightness: Tensor, conditions: Sequence[Tensor], latents: Tensor) -> Tensor:
-        """Return the ab of all latents (samples, size): (B, samples * 2, H, W)."""
+        """Return the ab of all latents, (samples, size) or (samples, B, size) with one for each
+        picture: (B, samples * 2, H, W)."""
         small = [
             # Not len(): a graph that is exported would have that number for good.
             self.network.flow.inverse(z.expand(lightness.shape[0], -1), conditions)
