@@ -41,6 +41,14 @@ function complain(text) {
   if (text) say("");
 }
 
+/** Let the stage have the proportions of the photograph. */
+function fit() {
+  const {naturalWidth: width, naturalHeight: height} = $("before");
+  if (!width) return;
+  $("compare").style.setProperty("--ratio", width / height);
+  $("compare").style.setProperty("--pixels", width);
+}
+
 function hideResult() {
   for (const id of ["after", "line", "split", "tag-before", "tag-after", "samples"]) $(id).hidden = true;
   document.body.classList.remove("several");
@@ -91,11 +99,14 @@ function split() {
 
 // -- asking the server ------------------------------------------------------------------------
 
+// Half to double, with one in the middle.
+const gain = () => String(Math.round(2 ** $("gain").value * 100) / 100);
+
 function options() {
   const draws = state.model?.draws;
   return {
     saturation: $("saturation").value,
-    gain: $("auto-gain").checked ? "auto" : $("gain").value,
+    gain: $("auto-gain").checked ? "auto" : gain(),
     foreground: $("foreground").checked ? "all" : null,
     samples: draws ? document.querySelector("[name=count]:checked").value : null,
     seed: draws ? String(state.seed) : null,
@@ -133,7 +144,7 @@ async function color() {
     const ask = extra =>
       colorize(state.file, {...options(), ...extra}, state.references, told, running.signal);
     const {pictures, model} = await ask({});
-    if (!state.shown && !$("before").complete | !$("before").naturalWidth) {
+    if (!state.shown && !$("before").naturalWidth) {
       const gray = await ask({saturation: "0", samples: null, temperature: null, foreground: null});
       await show($("before"), gray.pictures[0]);
     }
@@ -142,8 +153,8 @@ async function color() {
     await choose(Math.min(state.chosen, pictures.length - 1));
     offerSamples();
     clearInterval(clock);
-    const took = ((performance.now() - began) / 1000).toFixed(1);
-    say(`Colored in ${took} s${model ? ` by ${model}` : ""}.`);
+    if (model) $("model").textContent = model; // it may be a newer one than before
+    say(`Colored in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
   } catch (error) {
     clearInterval(clock);
     if (error.name === "AbortError") return;
@@ -181,7 +192,7 @@ function write() {
   const number = id => Number($(id).value).toFixed(2);
   const values = {
     saturation: number("saturation"),
-    gain: $("auto-gain").checked ? "automatic" : number("gain"),
+    gain: $("auto-gain").checked ? "automatic" : Number(gain()).toFixed(2),
     temperature: state.ownTemperature ? "the model’s own" : number("temperature"),
   };
   for (const [id, text] of Object.entries(values)) {
@@ -198,6 +209,7 @@ $("file").addEventListener("change", () => {
   take($("file").files[0]);
   $("file").value = ""; // so that the same file may be chosen again
 });
+$("before").addEventListener("load", fit);
 $("split").addEventListener("input", split);
 $("again").addEventListener("click", color);
 $("redraw").addEventListener("click", () => {

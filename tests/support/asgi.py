@@ -74,5 +74,5 @@ async def ask(
     await app(scope, receive, send)
     start = next(message for message in said if message["type"] == "http.response.start")
     content = b"".join(message.get("body", b"") for message in said)
-    names = {k.decode(): v.decode() for k, v in start["headers"]}
+    names = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
     return Answer(start["status"], names, content, given)
