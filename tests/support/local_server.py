@@ -17,11 +17,13 @@ from web_limits import Limits
 
 
 class InProcess:
-    """Colors one picture after the other."""
+    """Colors one picture after the other, as long as it may."""
 
     def __init__(self, service: PictureService) -> None:
         self._service, self._hands = service, ThreadPoolExecutor(1)
         self.asked: list[ColoringRequest] = []
+        self.may = threading.Event()
+        self.may.set()
 
     async def color(self, request: ColoringRequest) -> Answer:
         self.asked.append(request)
@@ -29,6 +31,7 @@ class InProcess:
         return await loop.run_in_executor(self._hands, self._color, request)
 
     def _color(self, request: ColoringRequest) -> Answer:
+        self.may.wait(60)
         asked = self._service.read(request)
         if isinstance(asked, Refusal):
             return asked
