@@ -107,6 +107,8 @@ class Follower:
 
     def look(self) -> ServedModel | None:
         """Return the model that the alias moved to since the last look; None for none."""
+        if not self._source.follows:
+            return None
         try:
             address = self._source.address()
         except (NoRegistry, ConfigError) as error:

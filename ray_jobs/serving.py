@@ -51,9 +51,10 @@ def serve_model(job: ServingJob) -> int:
     source = ModelSource(job.model, job.tracking_uri)
     address, model = read_first(source)
     follower = Follower(source, address, model)
-    ending = _Ending()
+    ending, joined = _Ending(), None
     try:
-        nodes = connect(find_running())
+        joined = find_running()
+        nodes = connect(joined)
         ending.catch_signals()  # Ray has a handler of its own
         shelf = _start(job, nodes, follower, loopback)
         shown = f"[{job.host}]" if ":" in job.host else job.host
@@ -66,7 +67,7 @@ def serve_model(job: ServingJob) -> int:
         console.print("ended before it was ready")
     finally:
         ending.raises = False
-        _stop()
+        _stop(joined is not None)
         ending.give_back()
     return 0
 
@@ -180,7 +181,7 @@ def _follow(
 
     number, said = 0, ""
     while not ended.wait(_LOOK_EVERY):
-        newer = follower.look() if follower.follows else None
+        newer = follower.look()
         try:
             held = ray.get(shelf.tell.remote(follower.fault))
             if newer or not held:
@@ -220,12 +221,14 @@ class _Ending:
             raise KeyboardInterrupt
 
 
-def _stop() -> None:
+def _stop(joined: bool) -> None:
+    """End what was started on a cluster that was joined; a Ray of one's own ends altogether."""
     import ray
 
     if not ray.is_initialized():
         return
-    from ray import serve
+    if joined:
+        from ray import serve
 
-    serve.shutdown()
+        serve.shutdown()
     ray.shutdown()
