@@ -260,5 +260,5 @@ def test_sigterm_ends_it_and_leaves_no_process(served: Served) -> None:
         said = next(line for line in process.stdout if "Ctrl-C ends it" in line)
         assert "trial-0003 on http://127.0.0.1:18766" in said
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=240) == 0
         assert place.processes() == {}

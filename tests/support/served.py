@@ -84,8 +84,8 @@ class Server:
         return self.ask("GET", "/healthz").json
 
     def until(self, holds: Callable[[Any], bool]) -> Any:
-        """Wait for a state of the server's health, a minute at most; return it."""
-        end = time.monotonic() + 60
+        """Wait for a state of the server's health, four minutes at most; return it."""
+        end = time.monotonic() + 240
         while time.monotonic() < end:
             health = self.health()
             if holds(health):
@@ -120,7 +120,7 @@ def serving(place: Place, *words: str, env: Mapping[str, str] | None = None) -> 
         reader.start()
         yield Server(port, process.pid, place, said)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0, "".join(said)
+        assert process.wait(timeout=240) == 0, "".join(said)
         reader.join()
     finally:
         if process.poll() is None:
