@@ -19,9 +19,8 @@ from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
 from colorization.pair import load_colorizer
 from colorization.photographs import colorize_bytes
-from colorization.pictures import UnreadablePicture, read_header
-
-MAX_MEGAPIXELS = 100  # of a picture in a request: one must not take a server's memory from others
+from colorization.picture_limit import refuse_huge
+from colorization.pictures import UnreadablePicture
 
 
 class ColorizerModel(PythonModel):
@@ -77,7 +76,7 @@ class ColorizerModel(PythonModel):
             found = type(picture).__name__
             return None, None, f"{name}: found {found}; encoded bytes are needed"
         try:
-            _refuse_huge(picture, name)
+            refuse_huge(picture, name, "the registered model")
             first, *more = colorize_bytes(self._colorizer, picture, options, name)
         except UnreadablePicture as error:
             return None, None, str(error)
@@ -85,15 +84,6 @@ class ColorizerModel(PythonModel):
         except (RuntimeError, MemoryError) as error:
             return None, None, f"{name}: {type(error).__name__}: {error}"
         return first, more or None, None
-
-
-def _refuse_huge(data: bytes, name: str) -> None:
-    width, height = read_header(data, name).size
-    if width * height > MAX_MEGAPIXELS * 1e6:
-        raise UnreadablePicture(
-            f"{name}: found {width} x {height} pixels; the registered model takes at most "
-            f"{MAX_MEGAPIXELS} megapixels, `python -m colorization colorize` takes more"
-        )
 
 
 class _UnknownParams(logging.Filter):

@@ -79,8 +79,8 @@ def exported_model(word: str, tracking_uri: str, place: Path) -> Path:
     That of a run, or of MLflow's registry, is written below `place`. Raises what `find_model` does.
     """
     if word.startswith("models:/"):
-        uri, label = _version(word, tracking_uri)
-        return _download(uri, label, tracking_uri, place)
+        uri, label = registered_version(word, tracking_uri)
+        return download_version(uri, label, tracking_uri, place)
     folder = Path(word).expanduser()
     if not folder.is_dir():
         raise ConfigError(
@@ -109,14 +109,17 @@ def _refuse_study(path: Path) -> None:
 
 
 def _registered(word: str, tracking_uri: str, device: torch.device | str) -> StoredModel:
-    uri, label = _version(word, tracking_uri)
+    uri, label = registered_version(word, tracking_uri)
     with tempfile.TemporaryDirectory() as place:
-        folder = _download(uri, label, tracking_uri, Path(place))
+        folder = download_version(uri, label, tracking_uri, Path(place))
         return replace(_exported(folder, folder, device), label=label)
 
 
-def _version(word: str, tracking_uri: str) -> tuple[str, str]:
-    """Return the address of a version in MLflow's registry by its number, and what to call it."""
+def registered_version(word: str, tracking_uri: str) -> tuple[str, str]:
+    """Return the address of a version in MLflow's registry by its number, and what to call it.
+
+    Raises ConfigError where there is none, MlflowException where MLflow does not answer.
+    """
     from mlflow_store import without_password
 
     # isort: split
@@ -183,7 +186,7 @@ def _of_run(run_id: str, tracking_uri: str, device: torch.device | str) -> Store
     raise ConfigError(f"{run_id} ({label}) has no model: it was not trained to its end")
 
 
-def _download(uri: str, label: str, tracking_uri: str, place: Path) -> Path:
+def download_version(uri: str, label: str, tracking_uri: str, place: Path) -> Path:
     """Take the exported model out of a version in MLflow's registry; return its folder."""
     from registry import tracking_store
 

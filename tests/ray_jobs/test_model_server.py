@@ -4,7 +4,6 @@ import base64
 import json
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bombs import bomb
 from champion import ALIAS
 from model_server import ModelServer
 from registered_models import NAME, Trained, register_again, train
@@ -55,19 +55,6 @@ def encode(rgb: np.ndarray, kind: str = "PNG") -> bytes:
 
 def ramp(height: int, width: int) -> np.ndarray:
     return np.tile(np.linspace(0, 255, width, dtype=np.uint8)[None, :, None], (height, 1, 3))
-
-
-def bomb() -> bytes:
-    """A picture of 144 megapixels in a few hundred kilobytes."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content).to_bytes(4, "big")
-        return len(content).to_bytes(4, "big") + kind + content + check
-
-    side = (12000).to_bytes(4, "big")
-    header = chunk(b"IHDR", side + side + b"\x08\x00\x00\x00\x00")
-    pixels = chunk(b"IDAT", zlib.compress(bytes(12000 * 12001), 9))
-    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
 
 def test_command_line_job_pyfunc_and_server_make_the_same_bytes(

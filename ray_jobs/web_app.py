@@ -1,0 +1,186 @@
+"""The HTTP interface: a picture in, a colored picture out, and what watches over that."""
+
+import asyncio
+import base64
+import time
+from importlib.metadata import version
+from typing import Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coloring_request import Answer, Colored, ColoringRequest
+from served_model import About
+from web_answers import (
+    Fault,
+    Health,
+    ModelAnswer,
+    Sample,
+    Samples,
+    coloring_answers,
+    coloring_request,
+)
+from web_limits import Gate, Limits, Problem
+from web_metrics import CONTENT_TYPE_LATEST, Metrics
+from web_page import HEADERS, add_page
+from web_request import CONTENT_TYPES, read_request
+
+_LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
+
+
+class Backend(Protocol):
+    """What does the work behind the interface."""
+
+    async def color(self, request: ColoringRequest) -> Answer:
+        """Color a picture."""
+        ...
+
+    async def about(self) -> tuple[About, str]:
+        """Return the model in use, and why its alias cannot be followed at the moment, if so."""
+        ...
+
+    async def replicas(self) -> dict[str, int]:
+        """Count the replicas that color, by state; those of "RUNNING" do."""
+        ...
+
+
+def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAPI:
+    """Make the application; on `loopback` requests that were sent to other names are refused.
+
+    (A page of another site could have its name point here.)
+    """
+    app = FastAPI(
+        title="Colorization",
+        version=version("colorization"),
+        summary="Gives gray photographs their colors.",
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    gate, metrics = Gate(limits.waiting), Metrics()
+    add_page(app)
+
+    @app.post(
+        "/api/colorize",
+        responses=coloring_answers(),
+        openapi_extra=coloring_request(),
+        response_class=Response,
+        summary="Color a picture",
+    )
+    async def colorize(request: Request) -> Response:
+        """The body is the encoded picture, and the address has the options; or it is JSON.
+
+        One sample is answered by the encoded picture, the bytes that the command line writes; it
+        has the size of the one sent. Several are answered by JSON.
+        """
+        with gate.enter():
+            asked = await read_request(request, limits)
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    answer = await backend.color(asked)
+            except TimeoutError as error:
+                raise Problem(
+                    504, f"coloring took longer than {limits.seconds:g} s, wait included"
+                ) from error
+        return _written(answer)
+
+    @app.get("/api/model", summary="What the server has and takes")
+    async def model() -> ModelAnswer:
+        found, _ = await backend.about()
+        return ModelAnswer(
+            model=found.label,
+            version=found.version,
+            family=found.family,
+            draws=found.draws,
+            takes_reference=found.takes_reference,
+            max_megabytes=limits.megabytes,
+            max_megapixels=limits.megapixels,
+        )
+
+    @app.get("/healthz", responses={503: {"model": Health}}, summary="Whether it works")
+    async def healthz(response: Response) -> Health:
+        (found, registry), replicas = await asyncio.gather(backend.about(), backend.replicas())
+        ready = replicas.get("RUNNING", 0) > 0
+        response.status_code = 200 if ready else 503
+        return Health(
+            status="ready" if ready else "no replica is ready",
+            model=found.label,
+            version=found.version,
+            replicas=replicas,
+            waiting=gate.inside,
+            registry=registry,
+        )
+
+    @app.get("/metrics", response_class=Response, summary="Counters, for Prometheus")
+    async def counters() -> Response:
+        found, _ = await backend.about()
+        return Response(metrics.text(gate.inside, found), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(Problem)
+    async def refuse(request: Request, problem: Problem) -> Response:
+        return _fault(problem.status, problem.reason, problem.headers)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_plainly(request: Request, error: HTTPException) -> Response:
+        reason = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        return _fault(error.status_code, reason, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def admit(request: Request, error: Exception) -> Response:
+        return _fault(500, f"the server failed: {type(error).__name__}; its log says more", {})
+
+    if loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK, www_redirect=False)
+    app.add_middleware(_Watched, metrics=metrics, paths={route.path for route in app.routes})
+    return app
+
+
+def _written(answer: Answer) -> Response:
+    if not isinstance(answer, Colored):
+        raise Problem(answer.status, answer.reason)
+    kind = CONTENT_TYPES[answer.suffix]
+    headers = {"X-Model": _header(answer.model), "X-Model-Version": answer.version}
+    if len(answer.pictures) == 1:
+        return Response(answer.pictures[0], media_type=kind, headers=headers)
+    samples = [
+        Sample(type=kind, data=base64.b64encode(picture).decode()) for picture in answer.pictures
+    ]
+    several = Samples(model=answer.model, pictures=samples)
+    return Response(several.model_dump_json(), media_type="application/json", headers=headers)
+
+
+def _header(text: str) -> str:
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
+def _fault(status: int, reason: str, headers: dict[str, str]) -> Response:
+    return JSONResponse(Fault(error=reason).model_dump(), status, headers)
+
+
+class _Watched:
+    """Counts requests, and puts the headers on each answer that keep browsers from mischief."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
+        self._app, self._metrics, self._paths = app, metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 499  # the client went before there was an answer
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._metrics.count(path, status, time.perf_counter() - start)

@@ -1,0 +1,105 @@
+"""What a replica makes of requests: the command line's bytes, and errors that cost one alone."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coloring_request import Answer, Colored, ColoringRequest, Refusal
+from colorization.coloring import ColorOptions
+from colorization.inference import PictureColorizer
+from colorization.photographs import colorize_bytes
+from picture_service import PictureService
+from served_model import About
+from tiny_colorizers import Tones
+
+ABOUT = About("tones version 2", "2", "cvae", draws=True, takes_reference=False)
+
+
+def encoded(kind: str = "PNG", size: tuple[int, int] = (60, 40), seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def service() -> PictureService:
+    return PictureService(PictureColorizer(Tones(), 32), ABOUT, megapixels=1)
+
+
+def ask(service: PictureService, *requests: ColoringRequest) -> list[Answer | None]:
+    asked = [service.read(request) for request in requests]
+    assert not [one for one in asked if isinstance(one, Refusal)], asked
+    return service.answer([one for one in asked if not isinstance(one, Refusal)])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+def test_the_bytes_are_those_of_the_command_line(service: PictureService, kind: str) -> None:
+    data, colorizer = encoded(kind), PictureColorizer(Tones(), 32)
+    expected = colorize_bytes(colorizer, data, ColorOptions(samples=2, seed=5, saturation=1.5))
+    options = {"samples": "2", "seed": "5", "saturation": "1.5", "tile": "false"}
+    (answer,) = ask(service, ColoringRequest(data, options))
+    assert isinstance(answer, Colored)
+    assert list(answer.pictures) == expected
+    assert (answer.model, answer.version) == ("tones version 2", "2")
+
+
+def test_the_answer_may_be_of_another_format(service: PictureService) -> None:
+    (answer,) = ask(service, ColoringRequest(encoded("TIFF"), {}, ".webp"))
+    assert isinstance(answer, Colored)
+    assert Image.open(BytesIO(answer.pictures[0])).format == "WEBP"
+
+
+def test_what_is_wrong_with_one_of_a_batch_costs_that_one_alone(service: PictureService) -> None:
+    whole = encoded()
+    requests = [
+        ColoringRequest(whole, {}),
+        ColoringRequest(whole[: len(whole) // 2], {}),
+        ColoringRequest(whole, {"seed": 3}),
+        ColoringRequest(encoded(seed=1), {}),
+    ]
+    first, damaged, other, last = ask(service, *requests)
+    assert isinstance(damaged, Refusal)
+    assert damaged.status == 422
+    assert "damaged" in damaged.reason
+    for one, request in ((first, requests[0]), (other, requests[2]), (last, requests[3])):
+        assert one == ask(service, request)[0]
+
+
+def test_one_that_nobody_waits_for_is_not_colored(service: PictureService) -> None:
+    kept, left = (service.read(ColoringRequest(encoded(seed=i), {})) for i in (0, 1))
+    assert not isinstance(kept, Refusal)
+    assert not isinstance(left, Refusal)
+    left.abandoned.set()
+    first, second = service.answer([kept, left])
+    assert isinstance(first, Colored)
+    assert second is None
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "reason"),
+    [
+        ({"saturation": "9"}, 422, "saturation: found"),
+        ({"saturatoin": "1"}, 422, "did you mean 'saturation'"),
+        ({"tile": "perhaps"}, 422, "tile"),
+        ({"foreground": "persn"}, 422, "persn"),
+        ({"mask": "/etc/passwd"}, 422, "no base64"),
+        ({"samples": "64"}, 413, "ask for 55"),
+    ],
+)
+def test_wrong_options_are_known_before_their_turn(
+    service: PictureService, options: dict[str, str], status: int, reason: str
+) -> None:
+    answer = service.read(ColoringRequest(encoded(size=(180, 100)), options))
+    assert isinstance(answer, Refusal)
+    assert answer.status == status
+    assert reason in answer.reason
+
+
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(service: PictureService) -> None:
+    answer = service.read(ColoringRequest(encoded(size=(1100, 1000)), {}))
+    assert isinstance(answer, Refusal)
+    assert answer.status == 413
+    assert "1100 x 1000 pixels" in answer.reason
