@@ -40,7 +40,8 @@ def draw_scene(seed: int) -> Scene:
     found: list[Detection] = []
     for _ in range(int(rng.integers(2, _MOST + 1))):
         side = int(rng.integers(_SMALLEST, _LARGEST + 1))
-        box = Box(*(int(at) for at in rng.integers(0, SIDE - side, 2)), side, side)
+        left, top = (int(at) for at in rng.integers(0, SIDE - side, 2))
+        box = Box(left, top, side, side)
         if any(_overlap(box, other.box) for other in found):
             continue
         kind = int(rng.integers(len(SHAPES)))

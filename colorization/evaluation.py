@@ -198,5 +198,6 @@ class Evaluation:
 def _colorize(model: Colorizer, lab: Tensor) -> Colorize:
     """Return the model's way to color, which knows what is colored already of these pictures."""
     if model.sees_colors and lab.shape[1] > 3:
-        return partial(model.colorize, colored=lab[:, 3:])
+        colorize: Colorize = model.colorize
+        return partial(colorize, colored=lab[:, 3:])
     return model.colorize

@@ -23,7 +23,7 @@ _TOGETHER = 8  # pictures whose crops pass through the model together, with the 
 class Seen(NamedTuple):
     """A picture that was looked at, as `candidate.look` returns it."""
 
-    index: int  # in its collection
+    number: int  # in its collection
     candidate: Candidate
     rgb: np.ndarray | None  # sRGB (H, W, 3) uint8 as it is to be packed; None where it is dropped
 
@@ -93,7 +93,7 @@ class PartlyColoring:
             return None
         name = one.candidate.name
         try:
-            picture = Picture(collection.picture(one.index))
+            picture = Picture(collection.picture(one.number))
             options = self._given.options(name, self._min_score, self._min_side)
             found = find_instances(picture.rgb, options, name)
         except UnreadablePicture as error:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from ray import serve
@@ -13,10 +13,8 @@ from coloring_request import Answer, ColoringRequest, Refusal
 from picture_service import Asked, PictureService
 from shelf import Shelved
 
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
 _NONE = -1  # the number of no model
+_batched: Any = serve.batch  # whose types know of no methods
 
 
 class Colorist:
@@ -26,7 +24,7 @@ class Colorist:
     turn comes, so none waits or fails for it.
     """
 
-    async def __init__(self, shelf: "ActorHandle", batch: int, megapixels: float) -> None:
+    async def __init__(self, shelf: Any, batch: int, megapixels: float) -> None:
         """Wait for the first model and load it."""
         self._shelf, self._megapixels = shelf, megapixels
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,7 +47,7 @@ class Colorist:
             asked.abandoned.set()
             raise
 
-    @serve.batch
+    @_batched
     async def _together(self, asked: list[Asked]) -> Sequence[Answer | None]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._hands, self._service.answer, asked)

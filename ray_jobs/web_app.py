@@ -133,7 +133,9 @@ def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAP
 
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK, www_redirect=False)
-    app.add_middleware(_Watched, metrics=metrics, paths={route.path for route in app.routes})
+    app.add_middleware(
+        _Watched, metrics=metrics, paths={getattr(route, "path", "") for route in app.routes}
+    )
     return app
 
 

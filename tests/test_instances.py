@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from colorization.coco_masks import RunLengths
 from colorization.config import ConfigError
 from colorization.instances import (
     Box,
@@ -86,7 +87,9 @@ def test_boxes_reach_to_the_pictures_edge_and_not_beyond() -> None:
         (GivenInstance(label="dog", bbox=(200, 0, 64, 64)), "dog at 200, 0, 64, 64 lies outside"),
         (GivenInstance(bbox=(0, -70, 64, 64)), "outside of the picture of 200 x 100"),
         (
-            GivenInstance(bbox=(0, 0, 64, 64), segmentation={"size": (50, 50), "counts": (2500,)}),
+            GivenInstance(
+                bbox=(0, 0, 64, 64), segmentation=RunLengths(size=(50, 50), counts=(2500,))
+            ),
             "mask of 50 x 50 pixels, the picture 200 x 100",
         ),
     ],

@@ -194,7 +194,9 @@ def test_what_is_packed_is_what_the_instance_model_made_of_the_instances(
             continue
         assert planes is not None
         assert planes.shape == (60, 80, 5)
-        assert np.array_equal(planes[..., :3], looked[number].rgb)
+        rgb = looked[number].rgb
+        assert rgb is not None
+        assert np.array_equal(planes[..., :3], rgb)
         inside = np.zeros((60, 80), bool)
         inside[5:40, 10:50] = True
         assert (planes[~inside][:, 3:] == 128).all()

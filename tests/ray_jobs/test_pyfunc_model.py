@@ -32,7 +32,7 @@ def model(folder: Path) -> ColorizerModel:
     return model
 
 
-def ask(model: ColorizerModel, data: bytes, params: dict[str, Any]) -> pd.DataFrame:
+def ask(model: ColorizerModel, data: bytes, params: dict[str, Any]) -> Any:
     context: Any = None
     return model.predict(context, pd.DataFrame({"picture": [data]}), params)
 

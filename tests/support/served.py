@@ -86,11 +86,10 @@ class Server:
     def until(self, holds: Callable[[Any], bool]) -> Any:
         """Wait for a state of the server's health, four minutes at most; return it."""
         end = time.monotonic() + 240
-        while time.monotonic() < end:
-            health = self.health()
-            if holds(health):
-                return health
+        while not holds(health := self.health()) and time.monotonic() < end:
             threading.Event().wait(0.2)
+        if holds(health):
+            return health
         raise AssertionError(f"it never came to that: {health}")
 
     def processes(self, name: str) -> list[psutil.Process]:
