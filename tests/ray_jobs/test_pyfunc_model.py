@@ -32,9 +32,10 @@ def model(folder: Path) -> ColorizerModel:
     return model
 
 
-def ask(model: ColorizerModel, data: bytes, params: dict[str, Any]) -> Any:
+def ask(model: ColorizerModel, data: bytes, params: dict[str, Any]) -> dict[str, Any]:
     context: Any = None
-    return model.predict(context, pd.DataFrame({"picture": [data]}), params)
+    (row,) = model.predict(context, pd.DataFrame({"picture": [data]}), params).to_dict("records")
+    return {str(column): value for column, value in row.items()}
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -54,9 +55,9 @@ def test_references_in_a_param_give_the_bytes_that_the_command_line_writes(
     assert main(["colorize", str(folder), str(picture), "-o", str(out), *flags]) == 0
     text = [base64.b64encode(Path(file).read_bytes()).decode() for file in flags[1::2]]
     answer = ask(model, picture.read_bytes(), {"reference": ",".join(text)})
-    assert answer["error"][0] is None
-    assert answer["picture"][0] == out.read_bytes()
-    assert answer["picture"][0] != ask(model, picture.read_bytes(), {})["picture"][0]
+    assert answer["error"] is None
+    assert answer["picture"] == out.read_bytes()
+    assert answer["picture"] != ask(model, picture.read_bytes(), {})["picture"]
 
 
 def test_a_reference_without_colors_fails_the_request(model: ColorizerModel) -> None:
