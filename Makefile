@@ -12,7 +12,7 @@ tune: setup  ## search the GAN family on sample photographs, on this machine
 	$(BIN)/python ray_jobs/tune.py --model gan
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup
 	$(BIN)/pytest -m "not cluster"

@@ -1,7 +1,8 @@
 """Pictures a second on one rank and on two, and the share of a step that is communication.
 
 `python benchmarks/scaling.py` trains a small model of each family on a local Ray, or on the cluster
-that RAY_ADDRESS names: on one rank, on two of one host, and on two hosts where there are two. Each
+that RAY_ADDRESS names: on one rank, on two of one host, and on two hosts where there are two.
+`--three-hosts` brings up those of tests/cluster on this machine first, and measures there. Each
 rank has a batch of its own, as large as that of the single one. What steps without any exchange
 between the ranks take less is the communication that computing does not hide. Both kinds of step
 take turns, so that whatever else the machines do meets them alike; medians are compared.
@@ -11,6 +12,7 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -160,7 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6, help="a round (6)")
     parser.add_argument("--rounds", type=int, default=5, help="measured (5)")
+    parser.add_argument("--three-hosts", action="store_true", help="as root, on this machine")
     options = parser.parse_args(arguments)
+    if options.three_hosts:
+        return _on_three_hosts(options.steps, options.rounds)
     console = Console(width=None if os.isatty(1) else 120)
     nodes = connect(find_running())
     console.print(f"{len(nodes)} hosts, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -188,6 +193,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"load {os.getloadavg()[0]:.1f} at the end")
     ray.shutdown()
     return 0
+
+
+def _on_three_hosts(steps: int, rounds: int) -> int:
+    """Bring up hosts with networks of their own, and run this file there as a job."""
+    sys.path.append(str(ROOT / "tests" / "support"))
+    from cluster_hosts import why_none
+    from three_hosts import ThreeHosts
+
+    if lacking := why_none():
+        print(lacking, file=sys.stderr)
+        return 1
+    words = ["python", "benchmarks/scaling.py", "--steps", str(steps), "--rounds", str(rounds)]
+    with ThreeHosts(Path(tempfile.mkdtemp(prefix="hosts-"))) as hosts:
+        hosts.up()
+        hosts.submit("scaling", *words, working_dir=ROOT)
+        ended = hosts.wait_for("scaling", patience=3600)
+        print(hosts.logs("scaling"))
+    return 0 if ended == "SUCCEEDED" else 1
 
 
 def _run(place: Place, gpu: bool, steps: int, rounds: int) -> dict[str, Seconds] | None:

@@ -20,11 +20,13 @@ _SRGB_TO_XYZ = (
     (0.0139322, 0.0971045, 0.7141733),
 )
 _STRIP = 2**20
+_MADE = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # a profile's date in its header (ICC.1, 7.2.8)
 
 
 def srgb_profile() -> bytes:
-    """Return a profile of sRGB, to be put into pictures."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """Return a profile of sRGB, to be put into pictures: the same bytes at all times."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + _MADE + profile[36:]  # else the second in which it was asked for
 
 
 def image_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -4,11 +4,17 @@ import json
 import logging
 import os
 import socket
+import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from colorization.config import ConfigError
+
+_LATE = 120.0  # seconds after which a start of Ray is worth a word; it may wait for ever
 
 
 class Shape(NamedTuple):
@@ -88,19 +94,41 @@ def connect(address: str | None) -> list[Node]:
         "log_to_driver": False,
         "configure_logging": True,
     }
-    if address:
-        try:
-            ray.init(address=address, runtime_env=_where_modules_are(), **options)
-        except ConnectionError as error:
-            raise ConfigError(f"no Ray cluster answers at {address}: {error}") from error
-    else:
-        _start_local(options)
+    with said_when_late("joining the cluster" if address else "starting Ray"):
+        if address:
+            try:
+                ray.init(address=address, runtime_env=_where_modules_are(), **options)
+            except ConnectionError as error:
+                raise ConfigError(f"no Ray cluster answers at {address}: {error}") from error
+        else:
+            _start_local(options)
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune prints the traceback of each attempt of a trial that fails; its trial.log has it too.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\..*")
     return machines()
+
+
+@contextmanager
+def said_when_late(what: str) -> Iterator[None]:
+    """Say on stderr, once, that what goes on here takes longer than it should."""
+
+    def say() -> None:
+        print(
+            f"{what} takes more than {_LATE:g} s and may have hung: its logs are in "
+            f"{_folder()}/session_latest/logs; Ctrl-C ends this, and nothing is lost",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    timer = threading.Timer(_LATE, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def machines() -> list[Node]:

@@ -1,7 +1,7 @@
 """Pictures colored by the actors of a cluster: what colorize.py runs."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ from rich.text import Text
 from cluster import Node, Shape, at_once, connect, find_running
 from colorization.coloring import ColorOptions
 from colorization.colorize_command import ColoringProgress
-from colorization.colorize_files import Summary
+from colorization.colorize_files import Outcome, Summary
 from colorization.config import ConfigError
 from colorization.instances import check_names
 from colorization.outputs import Compare, Job, find_pictures, plan_files, plan_found
 from colorization.pair import exported_files, load_colorizer
-from painter import Painter, Work, jobs_row, read_outcome
+from painter import CannotGoOn, Painter, Work, jobs_row, read_outcome
 from picture_place import PicturePlace
 from stored_models import exported_model
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import ray
 
 _MOST_BLOCKS = 1000  # of rows, each a task of its own
+_DIED = "the process that colored it died, each time, perhaps for want of memory: make it smaller"
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ def colorize(job: ColoringJob) -> int:
         work = Work(job.options, job.compare, job.overwrite, shape.gpus_per_worker > 0, source, out)
         devices = f" with {shape.gpus_per_worker:g} GPU each" if shape.gpus_per_worker else ""
         console.print(f"{len(jobs)} pictures, {actors} actors{devices}", markup=False)
-        summary, left = _work_off(jobs, job.batch, actors, shape, ray.put(exported), work, console)
+        summary = Summary()
         summary.failed += [(Path(name), _no_path(source, name)) for name in strange]
+        crew = _Crew(actors, shape, ray.put(exported), work)
+        try:
+            _work_off(jobs, job.batch, crew, summary, console)
+        finally:  # after Ctrl-C too
+            _report(console, summary, len(jobs) + len(strange))
     finally:
         ray.shutdown()
-    return _report(console, summary, left)
+    return 1 if summary.failed or _left(summary, len(jobs) + len(strange)) else 0
 
 
 def _no_path(source: PicturePlace, name: str) -> str:
@@ -113,44 +119,74 @@ def _shape(nodes: list[Node], gpus: float | None) -> Shape:
     return Shape(1, 1.0, gpus)
 
 
+@dataclass(frozen=True)
+class _Crew:
+    """Who colors: so many actors of a shape, with a model and what to do with pictures."""
+
+    actors: int
+    shape: Shape
+    exported: "ray.ObjectRef[dict[str, bytes]]"
+    work: Work
+
+    def color(self, jobs: Sequence[Job], batch: int) -> Iterator[Outcome]:
+        """Yield what becomes of pictures; nothing of those with which an actor died, twice.
+
+        Raises RayError where no actor can be started, and CannotGoOn.
+        """
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # a Painter raises nothing: its process died
+        rows = [jobs_row(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
+        colored = ray.data.from_items(
+            rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)
+        ).flat_map(
+            Painter,
+            fn_constructor_args=(self.exported, self.work),
+            compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows))),
+            num_cpus=self.shape.cpus_per_worker,
+            num_gpus=self.shape.gpus_per_worker or None,
+            max_task_retries=1,
+        )
+        for row in colored.iter_rows():
+            yield read_outcome(row)
+
+
 def _work_off(
-    jobs: Sequence[Job],
-    batch: int,
-    actors: int,
-    shape: Shape,
-    exported: "ray.ObjectRef[dict[str, bytes]]",
-    work: Work,
-    console: Console,
-) -> tuple[Summary, int]:
-    """Return what became of the pictures, and of how many nothing."""
-    import ray.data
+    jobs: Sequence[Job], batch: int, crew: _Crew, summary: Summary, console: Console
+) -> None:
+    """Color all pictures; those that are lost with their process are tried once more, alone."""
     import ray.exceptions
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = [jobs_row(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
-    colored = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).flat_map(
-        Painter,
-        fn_constructor_args=(exported, work),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=shape.cpus_per_worker,
-        num_gpus=shape.gpus_per_worker or None,
-    )
-    summary, left = Summary(), len(jobs)
+    waiting = {job.picture: job for job in jobs}
     with ColoringProgress(console, len(jobs)) as progress:
+
+        def take(outcome: Outcome) -> None:
+            del waiting[outcome.job.picture]
+            summary.add(outcome)
+            progress.show(outcome)
+
         try:
-            for row in colored.iter_rows():
-                outcome = read_outcome(row)
-                summary.add(outcome)
-                progress.show(outcome)
-                left -= 1
-        except ray.exceptions.RayError as error:
+            for at_once in (batch, 1):
+                if waiting:
+                    for outcome in crew.color(list(waiting.values()), at_once):
+                        take(outcome)
+        except (ray.exceptions.RayError, CannotGoOn) as error:
             reason = str(error).strip().splitlines()[-1]
             console.print(Text(f"no actor could go on: {reason}", style="red"))
             console.print("what was done stays; the same command goes on with it")
-    return summary, left
+            return
+        for job in list(waiting.values()):
+            reason = f"{crew.work.source.address(job.picture)}: {_DIED}"
+            take(Outcome(job, "failed", reason))
 
 
-def _report(console: Console, summary: Summary, left: int) -> int:
+def _left(summary: Summary, total: int) -> int:
+    return total - summary.pictures_done - summary.pictures_finished - len(summary.failed)
+
+
+def _report(console: Console, summary: Summary, total: int) -> None:
     for note in summary.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     if summary.failed:
@@ -160,6 +196,5 @@ def _report(console: Console, summary: Summary, left: int) -> int:
         for picture, reason in summary.failed:
             table.add_row(Text(str(picture)), Text(reason))
         console.print(table)
-    lost = f", {left} not tried" if left else ""
-    console.print(f"{summary.told}{lost}")
-    return 1 if summary.failed or left else 0
+    left = _left(summary, total)
+    console.print(f"{summary.told}, {left} not tried" if left else summary.told)

@@ -12,9 +12,16 @@ import torch
 
 from colorization.coloring import ColorOptions
 from colorization.colorize_files import FileColorizer, Outcome
+from colorization.inference import DamagedModel
 from colorization.outputs import Compare, Job
 from colorization.pair import load_colorizer
 from picture_place import PicturePlace
+
+_THE_END = "the end"  # in place of a picture's state
+
+
+class CannotGoOn(RuntimeError):
+    """What keeps a Painter from coloring any picture: a full disk, a damaged model."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,15 @@ class Painter:
         self._source, self._out = work.source, work.out
 
     def __call__(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Color some pictures together."""
-        with tempfile.TemporaryDirectory() as folder:
-            return [_row(outcome) for outcome in self._color(read_jobs(row), Path(folder))]
+        """Color some pictures together; what ends all work is the last row, and raises nothing."""
+        rows: list[dict[str, Any]] = []
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                for outcome in self._color(read_jobs(row), Path(folder)):
+                    rows.append(_row(outcome))
+        except (DamagedModel, OSError) as error:
+            rows.append({**jobs_row([]), "state": _THE_END, "reason": str(error), "note": ""})
+        return rows
 
     def _color(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
         staged: dict[Job, Job] = {}
@@ -131,6 +144,11 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def read_outcome(row: Mapping[str, Any]) -> Outcome:
-    """Read what became of a picture from a row that a Painter returned."""
+    """Read what became of a picture from a row that a Painter returned.
+
+    Raises CannotGoOn for the row of a full disk or of a damaged model.
+    """
+    if row["state"] == _THE_END:
+        raise CannotGoOn(row["reason"])
     (job,) = read_jobs(row)
     return Outcome(job, row["state"], row["reason"], row["note"])

@@ -16,7 +16,7 @@ from past_study import PastStudy, best_scores, is_adopted, is_final, scores_of
 from search_config import SearchConfig
 from space import Space
 from storage import trial_folder
-from winner import Candidate, pareto_front
+from winner import Candidate, beats_gray, pareto_front
 
 _STATES = {
     TrialState.COMPLETE: "finished",
@@ -227,6 +227,15 @@ class StudyRecord:
             if trial.is_finished
         ]
         return {member.number for member in pareto_front(found, list(self.objective.values()))}
+
+    @cached_property
+    def gray_as_good(self) -> set[int]:
+        """The numbers of the finished trials that do not beat leave-gray in every objective."""
+        return {
+            trial.number
+            for trial in self.trials
+            if trial.is_finished and not beats_gray(trial.scores, self.objective, self.gray)
+        }
 
     @property
     def best(self) -> TrialRecord | None:

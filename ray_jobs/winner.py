@@ -96,6 +96,17 @@ def _nearest(front: Sequence[Candidate], directions: Sequence[str]) -> list[Cand
     return [candidate for candidate in front if distance(candidate) <= least + _ALIKE]
 
 
+def beats_gray(
+    scores: Mapping[str, float], objective: Mapping[str, str], gray: Mapping[str, float]
+) -> bool:
+    """Tell whether scores are better than leave-gray's in every objective that it has one in."""
+    return all(
+        scores[name] < gray[name] if direction == "min" else scores[name] > gray[name]
+        for name, direction in objective.items()
+        if name in gray
+    )
+
+
 def choose(
     candidates: Sequence[Candidate],
     objective: Mapping[str, str],
@@ -110,14 +121,11 @@ def choose(
     finalists' means.
     """
 
-    def beats_gray(candidate: Candidate) -> bool:
-        return all(
-            value < gray[name] if direction == "min" else value > gray[name]
-            for value, (name, direction) in zip(candidate.values, objective.items(), strict=True)
-            if name in gray
-        )
-
-    better = [candidate for candidate in candidates if beats_gray(candidate)]
+    better = [
+        candidate
+        for candidate in candidates
+        if beats_gray(dict(zip(objective, candidate.values, strict=True)), objective, gray)
+    ]
     pool = better or list(candidates)
     within = parse_rule(rule)
     if within is None:

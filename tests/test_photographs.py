@@ -109,6 +109,14 @@ def test_xmp_stays_without_its_orientation(kind: str, colorizer: PictureColorize
     assert b"Orientation" not in found
 
 
+def test_the_profile_put_into_pictures_is_a_valid_one_and_does_not_say_when() -> None:
+    profile = srgb_profile()
+    made = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+    assert made.creation_date is not None
+    assert made.creation_date.year == 2000  # LittleCMS writes the second in which it is asked
+    assert ImageCms.getProfileName(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
+
+
 def test_deep_png_and_tiff_keep_bits_alpha_and_metadata(
     colorizer: PictureColorizer, tmp_path: Path
 ) -> None:

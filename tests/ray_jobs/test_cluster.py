@@ -1,9 +1,11 @@
 import os
 import socket
+import threading
 
 import pytest
 import ray
 
+import cluster
 from cluster import Node, Shape, at_once, connect, find_running, this_machine, trial_shape
 from colorization.config import ConfigError
 
@@ -112,3 +114,14 @@ def test_a_local_ray_that_does_not_start_is_tried_once_more_and_told_in_a_line(m
         refused.value
     )
     assert "\n" not in str(refused.value)
+
+
+def test_a_start_that_hangs_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "_LATE", 0.0)
+    with cluster.said_when_late("starting Ray"):
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(10)
+    assert "starting Ray takes more than 0 s and may have hung: its logs" in capfd.readouterr().err

@@ -1,5 +1,6 @@
 """colorize.py as a person runs it: the files of the command line, wherever they lie."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -108,3 +109,33 @@ def test_what_cannot_work_is_said_before_ray_is_started(
     done = colored.place.run("colorize.py", *said)
     assert done.code == 2, done.output
     assert message in done.output.replace("\n", " ")
+
+
+_KILLER = """
+import os, signal, sys
+
+def look(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if any("default_worker" in word for word in sys.orig_argv):
+    sys.addaudithook(look)
+"""
+
+
+def test_a_picture_whose_process_dies_each_time_costs_only_itself(colored: Colored) -> None:
+    folder = colored.place.folder / "deadly"
+    (folder / "code").mkdir(parents=True)
+    (folder / "code/sitecustomize.py").write_text(_KILLER)
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    for name in ("a.png", "deadly.png", "z.png"):
+        Image.fromarray(pixels).save(folder / name)
+    words = ["--model", str(colored.trained.run), str(folder), str(folder.with_name("alive"))]
+    path = os.pathsep.join([str(folder / "code"), os.environ.get("PYTHONPATH", "")])
+    done = colored.place.run(
+        "colorize.py", *words, "--actors", "1", "--batch", "3", env={"PYTHONPATH": path}
+    )
+    assert done.code == 1, done.output
+    assert sorted(contents(folder.with_name("alive"))) == ["a.png", "z.png"]
+    assert "1 left out" in done.output
+    assert "died, each time" in done.output.replace("\n", " ")
