@@ -5,7 +5,7 @@ crops are packed, the instance model is trained on them, the pictures are partly
 scene model is trained on these; beside it one of the same flow, which sees lightness alone, with as
 many steps on the same pictures. Scored on test pictures at full size, by one sample each.
 
-    python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 1000] [--steps 1500]
+    python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 600] [--steps 1000]
 
 A killed one goes on: what lies in DIR is not made again.
 """
@@ -58,13 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=1000, help="to train on")
-    parser.add_argument("--steps", type=int, default=1500, help="of each of the three models")
+    parser.add_argument("--pictures", type=int, default=600, help="to train on")
+    parser.add_argument("--steps", type=int, default=1000, help="of each of the three models")
     options = parser.parse_args()
     work = options.work.absolute()
     found = work / "found.jsonl"
     if not found.exists():
-        write_set(work, {"train": options.pictures, "val": 100, "test": 200})
+        write_set(work, {"train": options.pictures, "val": 40, "test": 100})
     prepare(work / "pictures", work / "crops", "instances=crops", f"detections={found}")
     rows: dict[str, list[Scores]] = {}
     for seed in range(options.seeds):
@@ -132,6 +132,7 @@ def train(run: Path, data: Path, seed: int, steps: int, condition_on: str = "lig
                 "schedule": {"name": "cosine"},
                 "seed": seed,
                 "precision": "float32",
+                "grid_every": 1000,
                 "stages": {"likelihood": {"turns": "likelihood", "steps": steps}},
             },
         },

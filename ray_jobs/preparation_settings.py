@@ -141,12 +141,14 @@ def check_classes(settings: Settings, collections: Sequence[Collection]) -> None
         return
     if not settings.wanted and not settings.instances:
         return
+    names = Counter(name for found in collections for name in found.names)
     seen = make_detections(settings.detections)
     if isinstance(seen, MaskRCNNDetector):
+        if settings.instances:  # what it sees is written down by name
+            _refuse_twice(settings, names, names)
         check_wanted(settings.wanted, seen.labels, "Mask R-CNN")
         return
     if seen is not None:
-        names = Counter(name for found in collections for name in found.names)
         _refuse_twice(settings, seen, names)
         known = {one.label for instances in seen.values() for one in instances}
         check_wanted(settings.wanted, known, str(settings.detections))

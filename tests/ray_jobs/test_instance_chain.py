@@ -15,12 +15,14 @@ from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
 
 import prepare
-from colorization.config import dump, to_yaml
+from colorization.config import dump, parse
 from colorization.data import DataConfig, open_data
 from colorization.data.given_instances import GivenInstances
 from colorization.data.packing import read_part
 from colorization.data.picture_sets import planes_of
+from colorization.experiment import Experiment
 from colorization.pictures import read_rgb
+from colorization.training import fit
 from study_commands import Place, new_place
 from tiny_pair import export_untrained, tiny_experiment
 
@@ -130,11 +132,10 @@ def planes(folder: Path, side: int) -> list[np.ndarray]:
     return [planes_of(sets.train, index) for index in range(len(sets.train))]
 
 
-def write_experiment(path: Path, condition_on: str, data: Path, size: int) -> Path:
+def train(run: Path, condition_on: str, data: Path, size: int) -> Path:
     experiment = dump(tiny_experiment(condition_on, size))
     experiment["data"]["source"] = {"name": "packed", "path": str(data)}
-    path.write_text(to_yaml(experiment), encoding="utf-8")
-    return path
+    return fit(parse(Experiment, experiment), run, device="cpu").run
 
 
 def succeed(place: Place, script: str, *words: Any) -> str:
@@ -156,9 +157,7 @@ def test_pictures_with_boxes_become_a_registered_pair_that_colors_them(tmp_path:
         assert {tuple(p["size"]) for p in packed.values() if p["split"]} == {(32, 32)}
 
         storage = ("--storage", place.storage)
-        recipe = write_experiment(place.folder / "instance.yaml", "lightness", crops, 32)
-        succeed(place, "train.py", recipe, "--name", "instance", *storage)
-        instance = place.storage / "studies" / "instance" / "trial-0000"
+        instance = train(place.folder / "instance", "lightness", crops, 32)
 
         partly, undisturbed = place.folder / "partly", place.folder / "undisturbed"
         words = ["instances=colored", told, "--instance-model", instance, "size=64", *storage]
@@ -190,9 +189,7 @@ def test_pictures_with_boxes_become_a_registered_pair_that_colors_them(tmp_path:
         assert other.code == 2
         assert "prepared with" in other.output
 
-        recipe = write_experiment(place.folder / "scene.yaml", "lab", partly, 64)
-        succeed(place, "train.py", recipe, "--name", "scene", *storage)
-        scene = place.storage / "studies" / "scene" / "trial-0000"
+        scene = train(place.folder / "scene", "lab", partly, 64)
 
         pair = ("--instance", instance, "--scene", scene, "--register", "pair", "--champion")
         assert "pair version 1 (champion)" in succeed(place, "pair.py", *pair, *storage)
