@@ -30,8 +30,8 @@ from small_recipe import SMALL, read_small_recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 every_recipe = pytest.mark.parametrize("name", list(recipes()))
-# One of each family, and a transformer, for every day; a quarter of a minute each is too much.
-DAILY = {"pix2pix", "vit_gan", "unet_cvae", "cinn", "dynamic_unet"}
+# A few for every day: a GAN, a transformer, a cVAE, a flow; a quarter of a minute each is too much.
+DAILY = {"pix2pix", "vit_gan", "unet_cvae", "cinn"}
 every_recipe_in_time = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[] if name in DAILY else pytest.mark.slow) for name in recipes()],
