@@ -1,10 +1,10 @@
 """Pictures colored by the actors of a cluster: what colorize.py runs."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,12 +13,12 @@ from rich.text import Text
 from cluster import Node, Shape, at_once, connect, find_running
 from colorization.coloring import ColorOptions
 from colorization.colorize_command import ColoringProgress
-from colorization.colorize_files import Outcome, Summary
+from colorization.colorize_files import Summary
 from colorization.config import ConfigError
 from colorization.instances import check_names
 from colorization.outputs import Compare, Job, find_pictures, plan_files, plan_found
 from colorization.pair import exported_files, load_colorizer
-from painter import CannotGoOn, Painter, Work, jobs_row, read_outcome
+from painter import Attempts, Painter, Work, jobs_row, read_outcome
 from picture_place import PicturePlace
 from stored_models import exported_model
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import ray
 
 _MOST_BLOCKS = 1000  # of rows, each a task of its own
-_DIED = "the process that colored it died, each time, perhaps for want of memory: make it smaller"
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,8 @@ def colorize(job: ColoringJob) -> int:
         console.print(f"{len(jobs)} pictures, {actors} actors{devices}", markup=False)
         summary = Summary()
         summary.failed += [(Path(name), _no_path(source, name)) for name in strange]
-        crew = _Crew(actors, shape, ray.put(exported), work)
         try:
-            _work_off(jobs, job.batch, crew, summary, console)
+            _work_off(jobs, job.batch, actors, shape, ray.put(exported), work, summary, console)
         finally:  # after Ctrl-C too
             _report(console, summary, len(jobs) + len(strange))
     finally:
@@ -119,67 +117,40 @@ def _shape(nodes: list[Node], gpus: float | None) -> Shape:
     return Shape(1, 1.0, gpus)
 
 
-@dataclass(frozen=True)
-class _Crew:
-    """Who colors: so many actors of a shape, with a model and what to do with pictures."""
-
-    actors: int
-    shape: Shape
-    exported: "ray.ObjectRef[dict[str, bytes]]"
-    work: Work
-
-    def color(self, jobs: Sequence[Job], batch: int) -> Iterator[Outcome]:
-        """Yield what becomes of pictures; nothing of those with which an actor died, twice.
-
-        Raises RayError where no actor can be started, and CannotGoOn.
-        """
-        import ray.data
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # a Painter raises nothing: its process died
-        rows = [jobs_row(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
-        colored = ray.data.from_items(
-            rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)
-        ).flat_map(
-            Painter,
-            fn_constructor_args=(self.exported, self.work),
-            compute=ray.data.ActorPoolStrategy(size=min(self.actors, len(rows))),
-            num_cpus=self.shape.cpus_per_worker,
-            num_gpus=self.shape.gpus_per_worker or None,
-            max_task_retries=1,
-        )
-        for row in colored.iter_rows():
-            yield read_outcome(row)
-
-
 def _work_off(
-    jobs: Sequence[Job], batch: int, crew: _Crew, summary: Summary, console: Console
+    jobs: Sequence[Job],
+    batch: int,
+    actors: int,
+    shape: Shape,
+    exported: "ray.ObjectRef[dict[str, bytes]]",
+    work: Work,
+    summary: Summary,
+    console: Console,
 ) -> None:
-    """Color all pictures; those that are lost with their process are tried once more, alone."""
+    """Color all pictures, as far as actors can go on; `summary` has what became of them."""
+    import ray.data
     import ray.exceptions
 
-    waiting = {job.picture: job for job in jobs}
+    attempts: Any = Attempts.remote()  # pyright: ignore[reportFunctionMemberAccess]
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = [jobs_row(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
+    colored = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).flat_map(
+        Painter,
+        fn_constructor_args=(exported, work, attempts),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=shape.cpus_per_worker,
+        num_gpus=shape.gpus_per_worker or None,
+    )
     with ColoringProgress(console, len(jobs)) as progress:
-
-        def take(outcome: Outcome) -> None:
-            del waiting[outcome.job.picture]
-            summary.add(outcome)
-            progress.show(outcome)
-
         try:
-            for at_once in (batch, 1):
-                if waiting:
-                    for outcome in crew.color(list(waiting.values()), at_once):
-                        take(outcome)
-        except (ray.exceptions.RayError, CannotGoOn) as error:
+            for row in colored.iter_rows():
+                outcome = read_outcome(row)
+                summary.add(outcome)
+                progress.show(outcome)
+        except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             console.print(Text(f"no actor could go on: {reason}", style="red"))
             console.print("what was done stays; the same command goes on with it")
-            return
-        for job in list(waiting.values()):
-            reason = f"{crew.work.source.address(job.picture)}: {_DIED}"
-            take(Outcome(job, "failed", reason))
 
 
 def _left(summary: Summary, total: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,33 @@ import torch
 
 from colorization.coloring import ColorOptions
 from colorization.colorize_files import FileColorizer, Outcome
-from colorization.inference import DamagedModel
 from colorization.outputs import Compare, Job
 from colorization.pair import load_colorizer
 from picture_place import PicturePlace
 
-_THE_END = "the end"  # in place of a picture's state
+_MOST_DEATHS = 2  # of processes by one picture: the first time perhaps by another one beside it
+_DIED = "the process that colored it died, twice, perhaps for want of memory: make it smaller"
 
 
-class CannotGoOn(RuntimeError):
-    """What keeps a Painter from coloring any picture: a full disk, a damaged model."""
+@ray.remote(num_cpus=0)
+class Attempts:
+    """Counts the deaths of processes at each picture; Ray by itself would try one for ever."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def deaths(self, pictures: Sequence[str]) -> list[int]:
+        """Return for each picture how many attempts have begun and not ended."""
+        return [self._begun[picture] for picture in pictures]
+
+    def begin(self, pictures: Sequence[str]) -> None:
+        """Take note of an attempt at each picture."""
+        self._begun.update(pictures)
+
+    def end(self, pictures: Sequence[str]) -> None:
+        """Take note that an attempt has ended, and that no picture was any process's death."""
+        for picture in pictures:
+            del self._begun[picture]
 
 
 @dataclass(frozen=True)
@@ -39,8 +57,11 @@ class Work:
 class Painter:
     """Colors the pictures of a row of `jobs_row`; a row for each picture comes back."""
 
-    def __init__(self, exported: "ray.ObjectRef[Mapping[str, bytes]]", work: Work) -> None:
-        """Take the files of an exported model; raises ConfigError as PictureColorizer does."""
+    def __init__(
+        self, exported: "ray.ObjectRef[Mapping[str, bytes]]", work: Work, attempts: Any
+    ) -> None:
+        """Take the files of an exported model, and an actor of Attempts; raises ConfigError as
+        PictureColorizer does."""
         device = "cuda" if work.gpu else "cpu"
         with tempfile.TemporaryDirectory() as folder:
             for name, content in ray.get(exported).items():
@@ -52,16 +73,28 @@ class Painter:
             colorizer, work.options, compare=work.compare, overwrite=work.overwrite
         )
         self._source, self._out = work.source, work.out
+        self._attempts = attempts
 
     def __call__(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Color some pictures together; what ends all work is the last row, and raises nothing."""
-        rows: list[dict[str, Any]] = []
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                for outcome in self._color(read_jobs(row), Path(folder)):
-                    rows.append(_row(outcome))
-        except (DamagedModel, OSError) as error:
-            rows.append({**jobs_row([]), "state": _THE_END, "reason": str(error), "note": ""})
+        """Color some pictures together; singly, where a process has died at them before."""
+        jobs = read_jobs(row)
+        deaths: list[int] = ray.get(self._attempts.deaths.remote(_names(jobs)))
+        with tempfile.TemporaryDirectory() as folder:
+            if not any(deaths):
+                return self._attempt(jobs, Path(folder))
+            rows: list[dict[str, Any]] = []
+            for job, died in zip(jobs, deaths, strict=True):
+                if died < _MOST_DEATHS:
+                    rows += self._attempt([job], Path(folder))
+                else:
+                    reason = f"{self._source.address(job.picture)}: {_DIED}"
+                    rows.append(_row(Outcome(job, "failed", reason)))
+            return rows
+
+    def _attempt(self, jobs: Sequence[Job], folder: Path) -> list[dict[str, Any]]:
+        ray.get(self._attempts.begin.remote(_names(jobs)))
+        rows = [_row(outcome) for outcome in self._color(jobs, folder)]
+        ray.get(self._attempts.end.remote(_names(jobs)))
         return rows
 
     def _color(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
@@ -98,6 +131,10 @@ class Painter:
         for place, staged in ((self._source, folder / "in"), (self._out, folder / "out")):
             text = text.replace(f"{staged}/", f"{place.url}/")
         return text
+
+
+def _names(jobs: Sequence[Job]) -> list[str]:
+    return [str(job.picture) for job in jobs]
 
 
 def jobs_row(jobs: Sequence[Job]) -> dict[str, str]:
@@ -144,11 +181,6 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def read_outcome(row: Mapping[str, Any]) -> Outcome:
-    """Read what became of a picture from a row that a Painter returned.
-
-    Raises CannotGoOn for the row of a full disk or of a damaged model.
-    """
-    if row["state"] == _THE_END:
-        raise CannotGoOn(row["reason"])
+    """Read what became of a picture from a row that a Painter returned."""
     (job,) = read_jobs(row)
     return Outcome(job, row["state"], row["reason"], row["note"])

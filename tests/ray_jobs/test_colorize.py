@@ -138,4 +138,4 @@ def test_a_picture_whose_process_dies_each_time_costs_only_itself(colored: Color
     assert done.code == 1, done.output
     assert sorted(contents(folder.with_name("alive"))) == ["a.png", "z.png"]
     assert "1 left out" in done.output
-    assert "died, each time" in done.output.replace("\n", " ")
+    assert "died, twice" in done.output.replace("\n", " ")
