@@ -87,6 +87,8 @@ def _read_counts(text: str) -> list[int]:
         bits = ord(letter) - 48
         if not 0 <= bits < 64:
             raise ValueError(f"counts: found {letter!r}, which is no letter of COCO's run lengths")
+        if shift > 30:  # else a megabyte of letters would be read for minutes
+            raise ValueError("counts: found a number of more than 7 letters")
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -13,9 +13,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from colorization.coco_masks import Polygon, RunLengths, draw_polygons, draw_runs, run_lengths
 from colorization.config import Config, ConfigError
 from colorization.pictures import UnreadablePicture
+from colorization.reference import MAX_REFERENCES, reference_name
 
 AUTO = "auto"  # says that Mask R-CNN is to look
 EVERY_PICTURE = ""  # stands for the name of any picture
+_MOST_COVERED = 10  # times that boxes may cover a picture in all
+_Side = Annotated[float, Field(ge=-1e6, le=1e6)]  # pixels
 _FORM = (
     '{"name": "a/b.jpg", "instances": [{"label": "dog", "score": 0.9, "bbox": [x, y, w, h], '
     '"segmentation": polygons or RLE as in COCO, or left out}]}'
@@ -53,7 +56,7 @@ class GivenInstance(Config):
 
     label: str = Field(default="", description="name of its class: person")
     score: float = Field(default=1.0, ge=0, le=1, description="how sure a detector is")
-    bbox: tuple[float, float, float, float] = Field(description="left, top, width, height")
+    bbox: tuple[_Side, _Side, _Side, _Side] = Field(description="left, top, width, height")
     segmentation: tuple[Polygon, ...] | RunLengths | None = Field(
         default=None, description="COCO's polygons or RLE; none: the whole box"
     )
@@ -63,20 +66,27 @@ class GivenInstance(Config):
         if not (self.bbox[2] > 0 and self.bbox[3] > 0):
             raise ValueError(f"bbox: found {self.bbox}; a width and a height above 0 are needed")
 
-    def place(self, height: int, width: int) -> Detection:
-        """Return the thing in a picture of this size; raises InstancesDoNotFit."""
+    def box(self, height: int, width: int) -> Box:
+        """Return what of its box lies in a picture of this size; raises InstancesDoNotFit."""
         x, y, w, h = self.bbox
         right, bottom = min(width, round(x + w)), min(height, round(y + h))
         left, top = max(0, min(right - 1, round(x))), max(0, min(bottom - 1, round(y)))
         box = Box(left, top, right - left, bottom - top)
-        shown = f"{self.label or 'an instance'} at {', '.join(f'{side:g}' for side in self.bbox)}"
         if x >= width or y >= height or box.width < 1 or box.height < 1:
-            raise InstancesDoNotFit(f"{shown} lies outside of the picture of {width} x {height}")
+            raise InstancesDoNotFit(
+                f"{self._shown} lies outside of the picture of {width} x {height}"
+            )
+        return box
+
+    def place(self, height: int, width: int) -> Detection:
+        """Return the thing in a picture of this size; raises InstancesDoNotFit."""
+        box = self.box(height, width)
         if isinstance(self.segmentation, RunLengths):
             if self.segmentation.size != (height, width):
                 tall, wide = self.segmentation.size
                 raise InstancesDoNotFit(
-                    f"{shown} has a mask of {wide} x {tall} pixels, the picture {width} x {height}"
+                    f"{self._shown} has a mask of {wide} x {tall} pixels, "
+                    f"the picture {width} x {height}"
                 )
             mask = box.cut(draw_runs(self.segmentation)).copy()
         elif self.segmentation is not None:
@@ -85,9 +95,14 @@ class GivenInstance(Config):
             mask = np.ones((box.height, box.width), bool)
         return Detection(self.label, self.score, box, mask)
 
+    @property
+    def _shown(self) -> str:
+        sides = ", ".join(f"{side:g}" for side in self.bbox)
+        return f"{self.label or 'an instance'} at {sides}"
+
 
 class _Line(Config):
-    name: str
+    name: str  # "": any picture
     instances: tuple[GivenInstance, ...]
 
 
@@ -159,15 +174,22 @@ def find_instances(
     They are those given under the picture's name; where none are given at all the detector looks.
     Raises InstancesDoNotFit.
     """
+    height, width = rgb.shape[:2]
+
+    def counts(score: float, box: Box) -> bool:
+        return score > options.min_score and min(box.width, box.height) >= options.min_side
+
     if options.given is None and detector is not None:
-        found = detector.find(rgb)
-    else:
-        found = [one.place(*rgb.shape[:2]) for one in options.told(name)]
-    return [
-        one
-        for one in found
-        if one.score > options.min_score and min(one.box.width, one.box.height) >= options.min_side
-    ]
+        return [one for one in detector.find(rgb) if counts(one.score, one.box)]
+    boxes = [(one, one.box(height, width)) for one in options.told(name)]
+    kept = [(one, box) for one, box in boxes if counts(one.score, box)]
+    covered = sum(box.width * box.height for _, box in kept) / (width * height)
+    if covered > _MOST_COVERED:  # each has a mask of its own
+        raise InstancesDoNotFit(
+            f"the boxes of {len(kept)} instances cover the picture {covered:.0f} times; at most "
+            f"{_MOST_COVERED} times are taken"
+        )
+    return [one.place(height, width) for one, _ in kept]
 
 
 def parse_instances(text: str, place: str = "") -> dict[str, tuple[GivenInstance, ...]]:
@@ -211,8 +233,11 @@ def check_names(options: InstanceOptions | None, names: Collection[str]) -> None
     given = None if options is None else options.given
     if given is None or EVERY_PICTURE in given or not given.keys().isdisjoint(names):
         return
+    others = given.keys() - {reference_name(index) for index in range(MAX_REFERENCES)}
+    if not others:
+        return
     raise ConfigError(
-        f"instances: given for {next(iter(given))!r} and {len(given) - 1} others, which are not "
+        f"instances: given for {min(others)!r} and {len(others) - 1} others, which are not "
         f"among the {len(names)} pictures, as {next(iter(names))!r}: a picture's name is its path "
         "below the folder that is colored"
     )

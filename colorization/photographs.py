@@ -74,6 +74,8 @@ class Signature:
     def __init__(self, colorizer: PictureColorizer, options: ColorOptions) -> None:
         self._instances = options.instances
         told = dump(options)
+        if not told["reference"]:  # as if there were no such option: files from before are known
+            del told["reference"]
         instances = told.pop("instances")
         if instances is not None:  # others than a picture's own, and references', do not change it
             names = {reference_name(number) for number in range(len(options.reference))}

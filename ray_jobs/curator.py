@@ -1,6 +1,5 @@
 """What a worker of a preparation does: look at some pictures and write down what it found."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from colorization.data.given_instances import GivenInstances
 from colorization.data.packing import has_part, write_part
 from colorization.inference import PictureColorizer
 from colorization.mask_rcnn import MaskRCNNDetector
-from colorization.pair import load_colorizer
+from colorization.pair import load_files
 from colorization.partly_colored import PartlyColoring, Seen
 
 if TYPE_CHECKING:
@@ -61,10 +60,7 @@ def cut_out(pictures: Collection, rules: CurationRules, given: GivenInstances | 
 def _load(painter: "ray.ObjectRef[Mapping[str, bytes]]", device: str) -> PictureColorizer:
     import ray
 
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in ray.get(painter).items():
-            Path(folder, name).write_bytes(content)
-        return load_colorizer(Path(folder), device)
+    return load_files(ray.get(painter), device)
 
 
 class Curator:

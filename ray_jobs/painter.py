@@ -14,7 +14,7 @@ import torch
 from colorization.coloring import ColorOptions
 from colorization.colorize_files import FileColorizer, Outcome
 from colorization.outputs import Compare, Job
-from colorization.pair import load_colorizer
+from colorization.pair import load_files
 from picture_place import PicturePlace
 
 _MOST_DEATHS = 2  # of processes by one picture: the first time perhaps by another one beside it
@@ -63,11 +63,7 @@ class Painter:
         """Take the files of an exported model, and an actor of Attempts; raises ConfigError as
         PictureColorizer does."""
         device = "cuda" if work.gpu else "cpu"
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in ray.get(exported).items():
-                Path(folder, name).parent.mkdir(exist_ok=True)
-                Path(folder, name).write_bytes(content)
-            colorizer = load_colorizer(Path(folder), torch.device(device))
+        colorizer = load_files(ray.get(exported), torch.device(device))
         colorizer.prepare(work.options)
         self._files = FileColorizer(
             colorizer, work.options, compare=work.compare, overwrite=work.overwrite

@@ -38,6 +38,8 @@ def _pair(options: argparse.Namespace) -> int:
         raise ConfigError("--out or --register: say where the pair is to go")
     if options.champion and not options.register:
         raise ConfigError("--champion: only a version in the registry can be it: give --register")
+    if options.out and options.out.is_file():
+        raise ConfigError(f"--out: {options.out} is a file, a folder is needed")
     if options.out and options.out.exists() and any(options.out.iterdir()):
         raise ConfigError(f"--out: {options.out} is not empty; take another folder")
     uri = options.tracking_uri or default_tracking_uri(storage_folder(options.storage))

@@ -59,7 +59,7 @@ def register_pair(
     prepare(tracking_uri)
     client = MlflowClient(tracking_uri)
     _, experiment = load_exported(folder)
-    scores = _scores(Path(pair.scene))
+    scores = _scores(Path(pair.scene).expanduser())
     tags = {
         **{f"validation.{name}": f"{value:.6g}" for name, value in scores.items()},
         **filters(experiment),
@@ -96,7 +96,8 @@ def _scores(run: Path) -> dict[str, float]:
     if not run.is_dir() or checkpoint.latest(run) is None:
         return {}
     best = int(checkpoint.best(run).name.removeprefix("epoch-"))
-    (line,) = [line for line in read_history(run) if line["epoch"] == best]
+    # A run that was killed between line and checkpoint has trained that epoch twice.
+    line = [line for line in read_history(run) if line["epoch"] == best][-1]
     return {name: line[name] for name in _SCORES if name in line}
 
 

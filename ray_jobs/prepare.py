@@ -85,8 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _painter(word: str, storage: str | None, tracking_uri: str | None) -> "PainterModel":
     """Find the instance model that a word names; raises ConfigError as `exported_model` does."""
-    from colorization.config import ConfigError
-    from colorization.pair import exported_files, load_colorizer
+    from colorization.pair import exported_files, load_colorizer, refuse_scene_model
     from mlflow_store import check_uri, default_tracking_uri
     from preparation_settings import PainterModel
     from storage import storage_folder
@@ -98,11 +97,7 @@ def _painter(word: str, storage: str | None, tracking_uri: str | None) -> "Paint
     with tempfile.TemporaryDirectory() as place:
         folder = exported_model(word, uri, Path(place))
         colorizer = load_colorizer(folder)
-        if colorizer.model.sees_colors:
-            raise ConfigError(
-                f"--instance-model: {word} is a scene model, which sees whole pictures; the one "
-                "that was trained on instances=crops is needed"
-            )
+        refuse_scene_model(colorizer.model, f"--instance-model: {word}")
         return PainterModel(exported_files(folder), colorizer.digest)
 
 

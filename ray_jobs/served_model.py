@@ -1,12 +1,10 @@
 """The model that a server has: its files, and what is said of it."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from colorization.inference import PictureColorizer
-from colorization.pair import load_colorizer
+from colorization.pair import load_files
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,4 @@ class ServedModel:
 
     def load(self, device: str = "cpu") -> PictureColorizer:
         """Load it; raises ConfigError and CheckpointError as `load_colorizer` does."""
-        with tempfile.TemporaryDirectory() as place:
-            for name, content in self.files.items():
-                path = Path(place, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            return load_colorizer(Path(place), device)
+        return load_files(self.files, device)

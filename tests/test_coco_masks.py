@@ -40,3 +40,8 @@ def test_cocos_text_of_run_lengths_is_read() -> None:
 def test_runs_that_do_not_fill_the_picture_are_refused(counts, words) -> None:
     with pytest.raises(ValidationError, match=words):
         RunLengths(size=(2, 2), counts=counts)
+
+
+def test_a_number_without_an_end_is_refused_at_once() -> None:
+    with pytest.raises(ValidationError, match="a number of more than 7 letters"):
+        RunLengths(size=(10, 10), counts="o" * 10_000_000)

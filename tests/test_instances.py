@@ -7,12 +7,14 @@ import pytest
 from colorization.coco_masks import RunLengths
 from colorization.config import ConfigError
 from colorization.instances import (
+    EVERY_PICTURE,
     Box,
     Detection,
     GivenInstance,
     InstanceFinder,
     InstanceOptions,
     InstancesDoNotFit,
+    check_names,
     find_instances,
     instances_line,
     parse_instances,
@@ -150,3 +152,23 @@ def test_a_mask_keeps_its_share_at_another_size() -> None:
     mask[:50] = True
     for size in ((10, 8), (200, 160), (7, 9)):
         assert scaled_mask(mask, *size).mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_boxes_that_cover_a_picture_many_times_are_refused_before_masks_are_made() -> None:
+    whole = GivenInstance(bbox=(0, 0, 200, 100))
+    options = InstanceOptions(given={EVERY_PICTURE: (whole,) * 11})
+    with pytest.raises(InstancesDoNotFit, match="11 instances cover the picture 11 times"):
+        find_instances(PICTURE, options)
+    small = GivenInstance(bbox=(0, 0, 200, 63))  # too small to count
+    options = InstanceOptions(given={EVERY_PICTURE: (small,) * 100})
+    assert find_instances(PICTURE, options) == []
+
+
+def test_a_box_beyond_all_pictures_is_refused_where_it_is_read() -> None:
+    with pytest.raises(ConfigError, match="bbox"):
+        parse_instances('[{"bbox": [1e308, 0, 1e308, 100]}]')
+
+
+def test_a_file_that_names_references_alone_is_one() -> None:
+    line = '{"name": "reference 1", "instances": [{"bbox": [0, 0, 64, 64]}]}'
+    check_names(InstanceOptions(given=parse_instances(line)), ["a.jpg"])

@@ -1,6 +1,7 @@
 """colorize.py as a person runs it: the files of the command line, wherever they lie."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -69,11 +70,11 @@ def test_a_folder_is_colored_byte_for_byte_as_by_the_command_line_and_once(
     first = colored.place.run("colorize.py", *words, "--actors", "1", "--batch", "2")
     assert first.code == 1, first.output
     assert contents(out) == colored.expected
-    assert "10 colorized, 2 left out" in first.output
+    assert "5 colorized, 2 left out" in first.output
     for bad in ("letter.jpg", "empty.png"):
         assert bad in first.output
     again = colored.place.run("colorize.py", *words, "--actors", "1")
-    assert "0 colorized, 10 finished before, 2 left out" in again.output
+    assert "0 colorized, 5 finished before, 2 left out" in again.output
     assert contents(out) == colored.expected
 
 
@@ -83,9 +84,10 @@ def test_urls_are_read_and_written_and_files_finished_there_are_known(colored: C
     first = colored.place.run("colorize.py", *words, *OPTIONS, "--actors", "1")
     assert first.code == 1, first.output
     assert contents(out) == colored.expected
-    assert f"file://{colored.photos}/letter.jpg: found text" in first.output.replace("\n", "")
+    said = re.sub(r"[\s│]+", "", first.output)  # of a table, whose cells are folded
+    assert f"file://{colored.photos}/letter.jpg:foundtext" in said
     again = colored.place.run("colorize.py", *words, *OPTIONS, "--actors", "1")
-    assert "0 colorized, 10 finished before" in again.output
+    assert "0 colorized, 5 finished before" in again.output
 
 
 @pytest.mark.parametrize(
