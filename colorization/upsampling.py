@@ -108,7 +108,7 @@ class Bilateral(Upsampling):
         rows, row_offsets = _nearest(top, guide.shape[2], self._height, height, guide.device)
         columns, column_offsets = _nearest(0, guide.shape[3], guide.shape[3], width, guide.device)
         total = torch.zeros_like(guide)
-        result = guide.new_zeros(len(both), both.shape[1] - 1, *guide.shape[2:])
+        result = guide.new_zeros(both.shape[0], both.shape[1] - 1, *guide.shape[2:])
         for down in range(-self._radius, self._radius + 1):
             near_rows = (rows + down).clamp(0, height - 1)
             row_distances = (row_offsets - down).square().view(-1, 1)

@@ -30,6 +30,8 @@ FIXED = {
     "cinn_scene",
     "naive_cvae",
 }
+# torch.export holds a bottleneck of one pixel for something else than one of several.
+FIXED_IN_TORCH = FIXED | {"pix2pix"}
 DRAWING = {"naive_cvae", "unet_cvae", "cinn", "cinn_deep", "cinn_instance", "cinn_scene"}
 
 
@@ -140,7 +142,8 @@ def test_every_recipe_becomes_a_graph_that_computes_the_same(
     model, size = small(name)
     exported = export_graph(model, size, tmp_path, kind)
     assert exported.difference <= TOLERANCE
-    assert exported.dynamic == (name not in FIXED), exported.static_because
+    fixed = FIXED_IN_TORCH if kind == "torch" else FIXED
+    assert exported.dynamic == (name not in fixed), exported.static_because
     assert len(exported.checked) == (3 if exported.dynamic else 1)
     said = json.loads((tmp_path / "model.json").read_text())
     assert ("noise" in said["inputs"]) == (name in DRAWING)

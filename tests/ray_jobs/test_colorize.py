@@ -93,7 +93,7 @@ def test_urls_are_read_and_written_and_files_finished_there_are_known(colored: C
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "nowhere", "photos", "out"], "nowhere: there is no such folder"),
+        (["--model", "nowhere", "PHOTOS", "out"], "nowhere: there is no such folder"),
         (["--model", "RUN", "nowhere", "out"], "nowhere: no such picture or folder"),
         (["--model", "RUN", "file:///nowhere", "out"], "file:///nowhere"),
         (["--model", "RUN", "strange://x", "out"], "strange://x"),
