@@ -154,13 +154,13 @@ def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: boo
     interface = serve.deployment(
         name=FRONT,
         num_replicas=1,
-        max_ongoing_requests=job.limits.waiting + _SPARE,
+        max_ongoing_requests=job.limits.uploads + job.limits.waiting + _SPARE,
         max_queued_requests=_SPARE,
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=2,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=5,
-    )(front(shelf, job.limits, loopback))
+    )(front(shelf, job.limits, loopback, job.host))
     bound = colorists.bind(shelf, job.batch, job.limits.megapixels)
     try:
         serve.run(interface.bind(bound), name=APPLICATION, route_prefix="/", logging_config=quiet)
