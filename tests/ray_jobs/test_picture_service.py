@@ -1,5 +1,6 @@
 """What a replica makes of requests: the command line's bytes, and errors that cost one alone."""
 
+import base64
 from io import BytesIO
 
 import numpy as np
@@ -103,3 +104,14 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(service: PictureS
     assert isinstance(answer, Refusal)
     assert answer.status == 413
     assert "1100 x 1000 pixels" in answer.reason
+
+
+def test_pixels_of_mask_and_references_are_counted_together_by_their_headers(
+    service: PictureService,
+) -> None:
+    header = base64.b64encode(encoded(size=(800, 800))[:200]).decode()  # no pixels to decode
+    for options in ({"mask": header, "reference": header}, {"reference": [header, header]}):
+        answer = service.read(ColoringRequest(encoded(), options))
+        assert isinstance(answer, Refusal)
+        assert answer.status == 413
+        assert "found 1.3 megapixels together" in answer.reason
