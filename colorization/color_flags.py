@@ -6,6 +6,7 @@ say more about it, and `mask` takes its place. `reference` is one picture or sev
 """
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,11 +82,14 @@ def _instances(data: Data) -> Data | None:
         given = None
     elif isinstance(given, str):
         given = parse_instances(given, "instances")
+    elif isinstance(given, list):  # JSON that holds them as they are
+        given = parse_instances(json.dumps(given), "instances")
     return {"given": given, **part}
 
 
 def _in_flat_names(message: str) -> str:
     message = re.sub(r"^instances\.(?=min_)", "", message, flags=re.MULTILINE)
+    message = re.sub(r"^instances\.given\b", "instances", message, flags=re.MULTILINE)
     message = re.sub(r"^foreground\.classes\.\d+", "foreground", message, flags=re.MULTILINE)
     return re.sub(r"^foreground\.", "", message, flags=re.MULTILINE)
 

@@ -59,10 +59,10 @@ class Replicas:
         return {str(getattr(state, "value", state)): count for state, count in found.items()}
 
 
-def front(shelf: Any, limits: Limits, loopback: bool) -> type:
+def front(shelf: Any, limits: Limits, loopback: bool, host: str) -> type:
     """Return the class of the deployment."""
 
     def build() -> "FastAPI":
-        return build_app(Replicas(shelf), limits, loopback)
+        return build_app(Replicas(shelf), limits, loopback, host)
 
     return serve.ingress(build)()

@@ -1,5 +1,6 @@
 """Where a server's model is from: read from disk or registry, and again where its alias moved."""
 
+import errno
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from served_model import About, ServedModel
 from storage import short_path
 
 _REGISTRY_FAULTS = (MlflowException, SQLAlchemyError, OSError)
+_OF_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 class NoRegistry(Exception):
@@ -67,6 +69,8 @@ class ModelSource:
 
     def _silent(self, error: Exception) -> NoRegistry:
         where = without_password(self._uri)
+        if isinstance(error, OSError) and (error.errno in _OF_DISK or error.filename is not None):
+            return NoRegistry(f"{self._word} could not be read: {error}")
         reason = " ".join(without_password(str(error)).split())[:200]
         return NoRegistry(f"MLflow at {where} does not answer: {reason}")
 
@@ -86,6 +90,10 @@ def read_first(source: ModelSource) -> tuple[str, ServedModel]:
         raise ConfigError(str(error)) from error
 
 
+def _passing(error: Exception) -> str:
+    return f"the model could not be read: {type(error).__name__}: {error}"
+
+
 class Follower:
     """Keeps an eye on an alias; nothing that the registry does takes away the model there is."""
 
@@ -103,6 +111,9 @@ class Follower:
         except (NoRegistry, ConfigError) as error:
             self.fault = str(error)
             return None
+        except (OSError, MemoryError) as error:
+            self.fault = _passing(error)
+            return None
         if address == self._refused:
             return None
         self.fault = ""
@@ -112,6 +123,9 @@ class Follower:
             self._address, self.model = self._source.read()
         except NoRegistry as error:
             self.fault = str(error)
+            return None
+        except (OSError, MemoryError) as error:  # a full disk may have room at the next look
+            self.fault = _passing(error)
             return None
         except (ConfigError, CheckpointError) as error:  # the same at each look: not read again
             self.fault, self._refused = f"{address} cannot be served: {error}", address

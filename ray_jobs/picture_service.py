@@ -1,5 +1,7 @@
 """Colors the pictures of requests by one model: what a replica of the server does, without Ray."""
 
+import base64
+import binascii
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,12 @@ from colorization.config import ConfigError
 from colorization.inference import DamagedModel, PictureColorizer
 from colorization.photographs import Photograph, Signature, read_photograph, write_photograph
 from colorization.picture_limit import MAX_MEGAPIXELS, TooManyPixels, refuse_huge
-from colorization.pictures import Picture, UnreadablePicture
+from colorization.pictures import Picture, UnreadablePicture, read_header
 from served_model import About
 
 NAME = "the picture"
 _FAULTS = (RuntimeError, MemoryError, DamagedModel, ConfigError, UnreadablePicture, cv2.error)
+_PICTURES = ("mask", "reference")  # options that are pictures themselves
 _TRUE, _FALSE = ("true", "1", "yes", "on", ""), ("false", "0", "no", "off")
 
 
@@ -42,6 +45,7 @@ class PictureService:
     def read(self, request: ColoringRequest) -> Asked | Refusal:
         """Read a request's options, and see that the model can follow them and has the memory."""
         try:
+            self._refuse_many(request.options)
             options = parse_flat(_typed(request.options))
             self._colorizer.prepare(options)
             pixels = refuse_huge(request.picture, NAME, "this server", self._megapixels)
@@ -55,6 +59,18 @@ class PictureService:
                 f"server makes at most {self._megapixels:g} megapixels a request: ask for {fits}",
             )
         return Asked(request, options)
+
+    def _refuse_many(self, options: Mapping[str, Any]) -> None:
+        """Raise TooManyPixels where mask and references have too many together, by their headers.
+
+        Reading the options decodes them all.
+        """
+        pixels = sum(_pixels(data) for name in _PICTURES for data in _several(options.get(name)))
+        if pixels > self._megapixels * 1e6:
+            raise TooManyPixels(
+                f"mask, reference: found {pixels / 1e6:.1f} megapixels together; this server takes "
+                f"at most {self._megapixels:g}: make them smaller, or send fewer"
+            )
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | None]:
         """Color the pictures of requests, those of equal options together.
@@ -132,6 +148,23 @@ def _alike(asked: Sequence[Asked]) -> list[list[int]]:
         else:
             group.append(i)
     return groups
+
+
+def _several(value: object) -> Sequence[object]:
+    if isinstance(value, str):
+        return value.split(",")
+    return value if isinstance(value, list) else ()
+
+
+def _pixels(encoded: object) -> int:
+    """Count the pixels of base64 by its header; what is wrong with it is said where it is read."""
+    if not isinstance(encoded, str):
+        return 0
+    try:
+        width, height = read_header(base64.b64decode(encoded.strip()), "a picture").size
+    except (binascii.Error, ValueError, UnreadablePicture):
+        return 0
+    return width * height
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def serve_model(job: ServingJob) -> int:
         joined = find_running()
         nodes = connect(joined)
         ending.catch_signals()  # Ray has a handler of its own
-        shelf = _start(job, nodes, follower, loopback)
+        shelf = _start(job, nodes, follower, loopback, ending)
         shown = f"[{job.host}]" if ":" in job.host else job.host
         console.print(f"{model.about.label} on http://{shown}:{job.port} (Ctrl-C ends it)")
         if not loopback:
@@ -64,7 +64,7 @@ def serve_model(job: ServingJob) -> int:
         console.print("ended before it was ready")
     finally:
         ending.raises = False
-        _stop(joined is not None)
+        _stop(joined is not None and ending.serves)
         ending.give_back()
     return 0
 
@@ -117,7 +117,9 @@ def _shape(job: ServingJob, nodes: list[Node]) -> tuple[int, Shape]:
     return replicas, shape
 
 
-def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: bool) -> Any:
+def _start(
+    job: ServingJob, nodes: list[Node], follower: Follower, loopback: bool, ending: "_Ending"
+) -> Any:
     replicas, shape = _shape(job, nodes)
     import ray
     from ray import serve
@@ -137,6 +139,7 @@ def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: boo
     shelf: Any = Shelf.remote()  # pyright: ignore[reportFunctionMemberAccess]
     ray.get(shelf.put.remote(follower.model, 0))
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    ending.serves = True
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=job.host, port=job.port),
@@ -154,13 +157,13 @@ def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: boo
     interface = serve.deployment(
         name=FRONT,
         num_replicas=1,
-        max_ongoing_requests=job.limits.waiting + _SPARE,
+        max_ongoing_requests=job.limits.uploads + job.limits.waiting + _SPARE,
         max_queued_requests=_SPARE,
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=2,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=5,
-    )(front(shelf, job.limits, loopback))
+    )(front(shelf, job.limits, loopback, job.host))
     bound = colorists.bind(shelf, job.batch, job.limits.megapixels)
     try:
         serve.run(interface.bind(bound), name=APPLICATION, route_prefix="/", logging_config=quiet)
@@ -198,6 +201,7 @@ class _Ending:
     def __init__(self) -> None:
         self.came = threading.Event()
         self.raises = True
+        self.serves = False  # whether Ray Serve is this command's, and so its to shut down
         self._before = self.catch_signals()
 
     def catch_signals(self) -> dict[int, Any]:
@@ -216,13 +220,16 @@ class _Ending:
             raise KeyboardInterrupt
 
 
-def _stop(joined: bool) -> None:
-    """End what was started on a cluster that was joined; a Ray of one's own ends altogether."""
+def _stop(serves: bool) -> None:
+    """End what this command serves on a cluster that was joined, and its Ray.
+
+    What others serve there goes on; a Ray of one's own ends altogether.
+    """
     import ray
 
     if not ray.is_initialized():
         return
-    if joined:
+    if serves:
         from ray import serve
 
         serve.shutdown()

@@ -69,15 +69,15 @@ class Health(BaseModel):
     model: str
     version: str
     replicas: dict[str, int] = Field(examples=[{"RUNNING": 2}])
-    waiting: int = Field(description="pictures that are uploaded, wait or are being colored")
+    waiting: int = Field(description="pictures that wait or are being colored")
     registry: str = Field(description="why the model's alias cannot be followed; mostly empty")
 
 
 FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": Fault, "description": said}
     for status, said in {
-        400: "The request ended early.",
-        408: "The upload was too slow.",
+        400: "The request ended early, or its Host is none of this server's.",
+        408: "The upload was too slow, or took too long in all.",
         413: "Too many bytes or pixels.",
         415: "Neither a picture nor JSON.",
         422: "No picture that can be read, or a wrong option.",
@@ -139,4 +139,6 @@ def _schema(name: str, kind: type) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": _TYPES[kind]}
     if name == "reference":
         schema = {"oneOf": [schema, {"type": "array", "items": schema}]}
+    if name == "instances":
+        schema = {"oneOf": [schema, {"type": "array", "items": {"type": "object"}}]}
     return {**schema, "description": _SAID[name]} if name in _SAID else schema

@@ -2,14 +2,16 @@
 
 import asyncio
 import base64
+import logging
+import re
 import time
 from importlib.metadata import version
 from typing import Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coloring_request import Answer, Colored, ColoringRequest
@@ -28,7 +30,9 @@ from web_metrics import CONTENT_TYPE_LATEST, Metrics
 from web_page import HEADERS, add_page
 from web_request import CONTENT_TYPES, read_request
 
-_LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+_NO_ANSWER = 499  # the client went before there was one
+_LOG = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
@@ -47,10 +51,12 @@ class Backend(Protocol):
         ...
 
 
-def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAPI:
+def build_app(
+    backend: Backend, limits: Limits, loopback: bool = True, host: str = "127.0.0.1"
+) -> FastAPI:
     """Make the application; on `loopback` requests that were sent to other names are refused.
 
-    (A page of another site could have its name point here.)
+    (A page of another site could have its name point here.) `host` is where it listens.
     """
     app = FastAPI(
         title="Colorization",
@@ -59,7 +65,8 @@ def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAP
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
     )
-    gate, metrics = Gate(limits.waiting), Metrics()
+    gate, metrics = Gate(limits.waiting, "waiting"), Metrics()
+    sending = Gate(limits.uploads, "being sent")  # slow lines take no place from what is there
     add_page(app)
 
     @app.post(
@@ -75,8 +82,9 @@ def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAP
         One sample is answered by the encoded picture, the bytes that the command line writes; it
         has the size of the one sent. Several are answered by JSON.
         """
-        with gate.enter():
+        with sending.enter():
             asked = await read_request(request, limits)
+        with gate.enter():
             try:
                 async with asyncio.timeout(limits.seconds):
                     answer = await backend.color(asked)
@@ -127,12 +135,9 @@ def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAP
         reason = f"{request.method} {request.url.path[:200]}: {error.detail}"
         return _fault(error.status_code, reason, dict(error.headers or {}))
 
-    @app.exception_handler(Exception)
-    async def admit(request: Request, error: Exception) -> Response:
-        return _fault(500, f"the server failed: {type(error).__name__}; its log says more", {})
-
     if loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK, www_redirect=False)
+        own = f"[{host}]" if ":" in host else host
+        app.add_middleware(_Addressed, hosts={*_LOOPBACK, own.lower()})
     app.add_middleware(
         _Watched, metrics=metrics, paths={getattr(route, "path", "") for route in app.routes}
     )
@@ -161,8 +166,28 @@ def _fault(status: int, reason: str, headers: dict[str, str]) -> Response:
     return JSONResponse(Fault(error=reason).model_dump(), status, headers)
 
 
+class _Addressed:
+    """Refuses requests that were sent to a name which is none of this server's."""
+
+    def __init__(self, app: ASGIApp, hosts: set[str]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if re.sub(r":\d*$", "", host).lower() not in self._hosts:
+                own = ", ".join(sorted(self._hosts))
+                reason = f"Host: found {host[:200]!r}; this server answers to {own} alone"
+                app = _fault(400, reason, {})
+        await app(scope, receive, send)
+
+
 class _Watched:
-    """Counts requests, and puts the headers on each answer that keep browsers from mischief."""
+    """Counts requests, and puts the headers on each answer that keep browsers from mischief.
+
+    An error that nobody expected is answered here: what Starlette calls for it lies further out.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
         self._app, self._metrics, self._paths = app, metrics, paths
@@ -171,7 +196,7 @@ class _Watched:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 499  # the client went before there was an answer
+        start, status = time.perf_counter(), _NO_ANSWER
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -183,6 +208,12 @@ class _Watched:
 
         try:
             await self._app(scope, receive, note)
+        except Exception as error:
+            if status != _NO_ANSWER:
+                raise
+            _LOG.exception("%s %s", scope["method"], scope["path"])
+            said = f"the server failed: {type(error).__name__}; its log says more"
+            await _fault(500, said, {})(scope, receive, note)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.count(path, status, time.perf_counter() - start)

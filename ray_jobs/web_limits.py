@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 _SLOWEST = 20_000  # bytes a second, below which an upload is not waited for
+_WHOLE = 200_000  # bytes a second of the largest upload there may be, which bounds all of them
+_LONGEST = 240.0  # seconds beyond `upload_seconds`, however many bytes are allowed
 
 
 class Problem(Exception):
@@ -21,13 +23,23 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request, but for `waiting`, which is of all together."""
+    """Of one request, but for `waiting` and `uploads`, which are of all together."""
 
     megabytes: float = 50
     megapixels: float = 100
     waiting: int = 32
     seconds: float = 120  # of coloring, the wait for it included
     upload_seconds: float = 30  # before a slow upload ends; a steady one has longer
+
+    @property
+    def uploads(self) -> int:
+        """Return how many may be sent at once: their senders set the pace, so more than wait."""
+        return 4 * self.waiting
+
+    @property
+    def longest_upload(self) -> float:
+        """Return the seconds after which an upload ends, however steady it is."""
+        return self.upload_seconds + min(self.megabytes * 1e6 / _WHOLE, _LONGEST)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -49,7 +61,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 size += len(part)
                 if size > most:
                     raise _too_large(f"more than {limits.megabytes:g}", limits)
-                deadline.reschedule(start + limits.upload_seconds + size / _SLOWEST)
+                allowed = limits.upload_seconds + size / _SLOWEST
+                deadline.reschedule(start + min(allowed, limits.longest_upload))
     except TimeoutError as error:
         raise Problem(
             408,
@@ -74,8 +87,9 @@ def _too_large(found: str, limits: Limits) -> Problem:
 class Gate:
     """Lets so many requests in at once; the others are told to come again."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self.inside = most, 0
+    def __init__(self, most: int, doing: str) -> None:
+        """`doing` is what errors say that those inside are."""
+        self._most, self._doing, self.inside = most, doing, 0
 
     @contextmanager
     def enter(self) -> Iterator[None]:
@@ -83,7 +97,8 @@ class Gate:
         if self.inside >= self._most:
             raise Problem(
                 503,
-                f"{self.inside} pictures are waiting already, no more are taken: try again soon",
+                f"{self.inside} pictures are {self._doing} already, no more are taken: "
+                "try again soon",
                 Retry_After="5",
             )
         self.inside += 1

@@ -22,9 +22,13 @@ const state = {
 
 function show(image, blob) {
   if (state.addresses.has(image)) URL.revokeObjectURL(state.addresses.get(image));
-  state.addresses.set(image, URL.createObjectURL(blob));
-  image.src = state.addresses.get(image);
-  return image.decode();
+  const address = URL.createObjectURL(blob);
+  state.addresses.set(image, address);
+  image.src = address;
+  return image.decode().catch(error => {
+    // Another picture took its place meanwhile: nothing failed.
+    if (state.addresses.get(image) === address) throw error;
+  });
 }
 
 function say(text, share = null) {
@@ -61,6 +65,7 @@ async function choose(number) {
   state.chosen = number;
   const picture = state.pictures[number];
   await show($("after"), picture);
+  if (state.chosen !== number || state.pictures[number] !== picture) return; // another came
   for (const id of ["after", "line", "split", "tag-before", "tag-after"]) $(id).hidden = false;
   const stem = (state.file.name || "photograph").replace(/\.[^.]*$/, "");
   const which = state.pictures.length > 1 ? `-${number + 1}` : "";
@@ -84,11 +89,13 @@ function offerSamples() {
     const input = Object.assign(document.createElement("input"), {
       type: "radio", name: "sample", value: number, checked: number === state.chosen,
     });
-    input.addEventListener("change", () => choose(number));
+    input.addEventListener("change", () => {
+      choose(number).catch(error => complain(`The page failed: ${error.message}`));
+    });
     const image = Object.assign(document.createElement("img"), {alt: `Coloring ${number + 1}`});
     label.append(input, image);
     $("strip").append(label);
-    show(image, picture);
+    show(image, picture).catch(() => {}); // the large one says what is wrong
   });
 }
 
@@ -144,22 +151,27 @@ async function color() {
     const ask = extra =>
       colorize(state.file, {...options(), ...extra}, state.references, told, running.signal);
     const {pictures, model} = await ask({});
+    if (running.signal.aborted) return;
     if (!state.shown && !$("before").naturalWidth) {
       const gray = await ask({saturation: "0", samples: null, temperature: null, foreground: null});
+      if (running.signal.aborted) return;
       await show($("before"), gray.pictures[0]);
+      if (running.signal.aborted) return;
     }
-    if (running.signal.aborted) return;
     state.pictures = pictures;
     await choose(Math.min(state.chosen, pictures.length - 1));
+    if (running.signal.aborted) return;
     offerSamples();
     clearInterval(clock);
     if (model) $("model").textContent = model; // it may be a newer one than before
     say(`Colored in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
   } catch (error) {
+    if (running.signal.aborted || error.name === "AbortError") return;
     clearInterval(clock);
-    if (error.name === "AbortError") return;
     say("");
     complain(error instanceof Fault ? error.message : `The page failed: ${error.message}`);
+  } finally {
+    clearInterval(clock);
   }
 }
 
@@ -181,9 +193,11 @@ async function take(file) {
   $("work").hidden = false;
   $("before").alt = `${file.name || "Your photograph"} as it was`;
   // The server reads kinds that a browser cannot show; what it makes of them can be shown.
-  state.shown = await show($("before"), file).then(() => true, () => false);
-  if (!state.shown) $("before").removeAttribute("src");
-  if (state.file === file) await color();
+  const shown = await show($("before"), file).then(() => true, () => false);
+  if (state.file !== file) return; // another was dropped meanwhile
+  state.shown = shown;
+  if (!shown) $("before").removeAttribute("src");
+  await color();
 }
 
 // -- what the person does ---------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """What a replica makes of requests: the command line's bytes, and errors that cost one alone."""
 
+import base64
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,3 +105,29 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(service: PictureS
     assert isinstance(answer, Refusal)
     assert answer.status == 413
     assert "1100 x 1000 pixels" in answer.reason
+
+
+def test_pixels_of_mask_and_references_are_counted_together_by_their_headers(
+    service: PictureService,
+) -> None:
+    header = base64.b64encode(encoded(size=(800, 800))[:200]).decode()  # no pixels to decode
+    for options in ({"mask": header, "reference": header}, {"reference": [header, header]}):
+        answer = service.read(ColoringRequest(encoded(), options))
+        assert isinstance(answer, Refusal)
+        assert answer.status == 413
+        assert "found 1.3 megapixels together" in answer.reason
+
+
+def test_instances_may_be_a_list_of_json_and_errors_name_them_as_they_were_sent(
+    service: PictureService,
+) -> None:
+    reasons: list[str] = []
+    wrong: list[Any] = [[{"bbox": [0, 0, 0, 5]}], 7]
+    for instances in wrong:
+        answer = service.read(ColoringRequest(encoded(), {"instances": instances}))
+        assert isinstance(answer, Refusal)
+        assert answer.status == 422
+        reasons.append(answer.reason)
+    assert "a width and a height above 0" in reasons[0]
+    assert all(reason.startswith("instances") for reason in reasons)
+    assert not [reason for reason in reasons if "given" in reason]

@@ -231,10 +231,76 @@ def test_what_has_no_address_is_not_found(path: str) -> None:
 
 def test_a_site_whose_name_points_here_is_refused_where_only_this_machine_is_served() -> None:
     elsewhere = {**IMAGE, "host": "evil.example:8000"}
-    assert post(Echo(), headers=elsewhere).status == 400
+    refused = post(Echo(), headers=elsewhere)
+    assert refused.status == 400
+    assert "Host: found 'evil.example:8000'" in refused.json["error"]
     app = build_app(Echo(), Limits(), loopback=False)
     answer = asyncio.run(ask(app, "POST", "/api/colorize", PNG, elsewhere))
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("listens", "named"), [("127.0.0.2", "127.0.0.2:8000"), ("::1", "[::1]:8000"), ("::1", "[::1]")]
+)
+def test_the_loopback_address_that_it_listens_on_is_answered(listens: str, named: str) -> None:
+    app = build_app(Echo(), Limits(), host=listens)
+    assert asyncio.run(ask(app, "GET", "/healthz", headers={"host": named})).status == 200
+
+
+def test_an_error_that_nobody_expected_is_counted_and_answered_like_others() -> None:
+    class Broken(Echo):
+        async def color(self, request: ColoringRequest) -> Coloring:
+            raise KeyError(request.suffix)
+
+    app = build_app(Broken(), Limits())
+
+    async def both() -> tuple[Answer, Answer]:
+        failed = await ask(app, "POST", "/api/colorize", PNG, IMAGE)
+        return failed, await ask(app, "GET", "/metrics")
+
+    failed, counters = asyncio.run(both())
+    assert failed.status == 500
+    assert failed.json == {"error": "the server failed: KeyError; its log says more"}
+    assert "content-security-policy" in failed.headers
+    assert b'{path="/api/colorize",status="500"} 1.0' in counters.body
+
+
+def test_uploads_that_stand_still_take_no_place_from_a_picture_that_is_there() -> None:
+    async def crowd() -> tuple[Answer, Answer]:
+        app, begun, gone = build_app(Echo(), Limits(waiting=1)), [], asyncio.Event()
+
+        async def stands() -> bytes:
+            begun.append(1)
+            await gone.wait()
+            return b""
+
+        async def send(count: int) -> list[asyncio.Task[Answer]]:
+            sent = [
+                asyncio.create_task(ask(app, "POST", "/api/colorize", [PNG[:20], stands], IMAGE))
+                for _ in range(count)
+            ]
+            while len(begun) < count:
+                await asyncio.sleep(0)
+            return sent
+
+        slow = await send(3)
+        served = await ask(app, "POST", "/api/colorize", PNG, IMAGE)
+        begun.clear()
+        slow += await send(1)
+        fifth = await ask(app, "POST", "/api/colorize", PNG, IMAGE)
+        gone.set()
+        await asyncio.gather(*slow)
+        return served, fifth
+
+    served, fifth = asyncio.run(crowd())
+    assert served.status == 200
+    assert fifth.status == 503
+    assert "4 pictures are being sent already" in fifth.json["error"]
+
+
+def test_no_upload_lasts_longer_than_minutes_however_many_bytes_are_allowed() -> None:
+    assert Limits(megabytes=1).longest_upload == 35
+    assert Limits(megabytes=2000).longest_upload == 270
 
 
 def test_the_page_forbids_itself_everything_from_elsewhere() -> None:
