@@ -1,9 +1,8 @@
 """A replica of the server: it holds the model, colors pictures and takes each newer model."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from ray import serve
@@ -12,9 +11,6 @@ from ray.exceptions import RayActorError
 from coloring_request import Answer, ColoringRequest, Refusal
 from picture_service import Asked, PictureService
 from shelf import Shelved
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 _NONE = -1  # the number of no model
 
@@ -26,13 +22,14 @@ class Colorist:
     turn comes, so none waits or fails for it.
     """
 
-    async def __init__(self, shelf: "ActorHandle", batch: int, megapixels: float) -> None:
-        """Wait for the first model and load it."""
+    async def __init__(self, shelf: Any, batch: int, megapixels: float) -> None:
+        """Wait for the first model of a handle of Shelf, and load it."""
         self._shelf, self._megapixels = shelf, megapixels
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._hands, self._eyes = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        self._together.set_max_batch_size(batch)
-        self._together.set_batch_wait_timeout_s(0.01 if batch > 1 else 0)
+        queue: Any = self._together  # the decorator's type does not tell of these
+        queue.set_max_batch_size(batch)
+        queue.set_batch_wait_timeout_s(0.01 if batch > 1 else 0)
         self._number = _NONE
         await self._take(await shelf.other_than.remote(_NONE))
         self._following = asyncio.create_task(self._follow())
@@ -43,14 +40,15 @@ class Colorist:
         asked = await loop.run_in_executor(self._eyes, self._service.read, request)
         if isinstance(asked, Refusal):
             return asked
+        together: Any = self._together  # takes one, as the decorator makes it
         try:
-            return await self._together(asked)
+            return await together(asked)
         except asyncio.CancelledError:
             asked.abandoned.set()
             raise
 
     @serve.batch
-    async def _together(self, asked: list[Asked]) -> Sequence[Answer | None]:
+    async def _together(self, asked: list[Asked]) -> list[Answer | None]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._hands, self._service.answer, asked)
 

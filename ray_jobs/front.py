@@ -1,7 +1,7 @@
 """The part of the server that speaks HTTP, in a process of its own; it holds no model."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.exceptions import RayActorError
@@ -13,7 +13,6 @@ from web_limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from ray.actor import ActorHandle
 
 APPLICATION, FRONT, COLORIST = "colorization", "front", "colorist"
 _TRIES = 2  # a picture that ends a second process is not given to a third
@@ -22,7 +21,8 @@ _TRIES = 2  # a picture that ends a second process is not given to a third
 class Replicas:
     """The replicas that color, behind the interface."""
 
-    def __init__(self, shelf: "ActorHandle") -> None:
+    def __init__(self, shelf: Any) -> None:
+        """Take a handle of Shelf."""
         self._shelf = shelf
         self._colorists = serve.get_deployment_handle(COLORIST, APPLICATION)
         self._about: tuple[About, str] | None = None
@@ -46,11 +46,13 @@ class Replicas:
     async def about(self) -> tuple[About, str]:
         """Return what is said of the model; what was said last while the shelf is started again."""
         try:
-            self._about = await self._shelf.about.remote()
+            found: tuple[About, str] = await self._shelf.about.remote()
         except RayActorError:
             if self._about is None:
                 raise
-        return self._about
+            return self._about
+        self._about = found
+        return found
 
     async def replicas(self) -> dict[str, int]:
         """Count the replicas by state, as Serve's controller has them."""
@@ -59,7 +61,7 @@ class Replicas:
         return {str(getattr(state, "value", state)): count for state, count in found.items()}
 
 
-def front(shelf: "ActorHandle", limits: Limits, loopback: bool) -> type:
+def front(shelf: Any, limits: Limits, loopback: bool) -> type:
     """Return the class of the deployment."""
 
     def build() -> "FastAPI":

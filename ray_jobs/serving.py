@@ -8,7 +8,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -17,9 +17,6 @@ from cluster import Node, Shape, connect, find_running
 from colorization.config import ConfigError
 from model_source import Follower, ModelSource, read_first
 from web_limits import Limits
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 _LOOK_EVERY = 3.0  # seconds between looks at the alias
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -120,7 +117,8 @@ def _shape(job: ServingJob, nodes: list[Node]) -> tuple[int, Shape]:
     return replicas, shape
 
 
-def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: bool) -> "ActorHandle":
+def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: bool) -> Any:
+    """Start everything; return a handle of the Shelf."""
     replicas, shape = _shape(job, nodes)
     import ray
     from ray import serve
@@ -137,7 +135,7 @@ def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: boo
             "Ray Serve runs on this cluster already, and has one address only: end what it serves "
             "(serve shutdown), or unset RAY_ADDRESS to serve from this machine alone"
         )
-    shelf = Shelf.remote()
+    shelf: Any = ray.remote(Shelf).options(num_cpus=0, max_restarts=-1).remote()
     ray.get(shelf.put.remote(follower.model, 0))
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     serve.start(
@@ -172,9 +170,7 @@ def _start(job: ServingJob, nodes: list[Node], follower: Follower, loopback: boo
     return shelf
 
 
-def _follow(
-    follower: Follower, shelf: "ActorHandle", ended: threading.Event, console: Console
-) -> None:
+def _follow(follower: Follower, shelf: Any, ended: threading.Event, console: Console) -> None:
     """Bring each model that the alias moves to until the end, and say so."""
     import ray
     from ray.exceptions import RayActorError

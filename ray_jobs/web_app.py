@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coloring_request import Answer, Colored, ColoringRequest
@@ -133,8 +134,12 @@ def build_app(backend: Backend, limits: Limits, loopback: bool = True) -> FastAP
 
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK, www_redirect=False)
-    app.add_middleware(_Watched, metrics=metrics, paths={route.path for route in app.routes})
+    app.add_middleware(_Watched, metrics=metrics, paths=_paths(app))
     return app
+
+
+def _paths(app: FastAPI) -> set[str]:
+    return {route.path for route in app.routes if isinstance(route, Route)}
 
 
 def _written(answer: Answer) -> Response:

@@ -85,7 +85,7 @@ class Server:
 
     def until(self, holds: Callable[[Any], bool]) -> Any:
         """Wait for a state of the server's health, four minutes at most; return it."""
-        end = time.monotonic() + 240
+        end, health = time.monotonic() + 240, None
         while time.monotonic() < end:
             health = self.health()
             if holds(health):
