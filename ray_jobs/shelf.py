@@ -3,9 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-import ray
-
-from served_model import ServedModel
+from served_model import About, ServedModel
 
 
 @dataclass(frozen=True)
@@ -16,9 +14,8 @@ class Shelved:
     model: ServedModel
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Shelf:
-    """Holds the newest model; those who have another are told when there is a newer one."""
+    """An actor that holds the newest model; those who have another are told of a newer one."""
 
     def __init__(self) -> None:
         self._held: Shelved | None = None
@@ -46,7 +43,7 @@ class Shelf:
         assert self._held is not None
         return self._held
 
-    async def about(self) -> tuple[object, str]:
+    async def about(self) -> tuple[About, str]:
         """Return what is said of the model, and why its alias cannot be followed."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._held)
