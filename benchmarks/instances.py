@@ -5,7 +5,7 @@ crops are packed, the instance model is trained on them, the pictures are partly
 scene model is trained on these; beside it one of the same flow, which sees lightness alone, with as
 many steps on the same pictures. Scored on test pictures at full size, by one sample each.
 
-    python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 600] [--steps 1000]
+    python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 600] [--steps 800]
 
 A killed one goes on: what lies in DIR is not made again.
 """
@@ -59,12 +59,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=600, help="to train on")
-    parser.add_argument("--steps", type=int, default=1000, help="of each of the three models")
+    parser.add_argument("--steps", type=int, default=800, help="of each of the three models")
     options = parser.parse_args()
     work = options.work.absolute()
     found = work / "found.jsonl"
     if not found.exists():
-        write_set(work, {"train": options.pictures, "val": 40, "test": 100})
+        write_set(work, {"train": options.pictures, "val": 10, "test": 80})
     prepare(work / "pictures", work / "crops", "instances=crops", f"detections={found}")
     rows: dict[str, list[Scores]] = {}
     for seed in range(options.seeds):

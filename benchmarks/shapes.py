@@ -22,6 +22,7 @@ SHAPES = ("disk", "square", "triangle", "star", "cross", "ring")
 _CHROMA, _GROUND_CHROMA = 45.0, 12.0  # units of Lab
 _SMALLEST, _LARGEST = 94, 120  # pixels that a shape spans
 _MOST = 5
+_APART = 10**6  # between the seeds of two splits
 
 
 class Scene(NamedTuple):
@@ -107,15 +108,13 @@ def write_set(folder: Path, counts: dict[str, int]) -> Path:
     """Write so many pictures into folders of splits below `folder`; return what says what is in
     them."""
     lines: list[str] = []
-    seed = 0
-    for split, count in counts.items():
+    for place, (split, count) in enumerate(counts.items()):
         (folder / "pictures" / split).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            scene = draw_scene(seed)
+            scene = draw_scene(_APART * place + number)
             name = f"{split}/{number:05}.png"
             Image.fromarray(scene.rgb).save(folder / "pictures" / name)
             lines.append(instances_line(name, scene.found, SIDE, SIDE))
-            seed += 1
     path = folder / "found.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
