@@ -1,6 +1,7 @@
 """A replica of the server: it holds the model, colors pictures and takes each newer model."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,9 +29,8 @@ class Colorist:
         self._shelf, self._megapixels = shelf, megapixels
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._hands, self._eyes = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        queue: Any = self._together  # the decorator's type does not tell of these
-        queue.set_max_batch_size(batch)
-        queue.set_batch_wait_timeout_s(0.01 if batch > 1 else 0)
+        self._together.set_max_batch_size(batch)
+        self._together.set_batch_wait_timeout_s(0.01 if batch > 1 else 0)
         self._number = _NONE
         await self._take(await shelf.other_than.remote(_NONE))
         self._following = asyncio.create_task(self._follow())
@@ -41,9 +41,8 @@ class Colorist:
         asked = await loop.run_in_executor(self._eyes, self._service.read, request)
         if isinstance(asked, Refusal):
             return asked
-        together: Any = self._together  # takes one, as the decorator makes it
         try:
-            return await together(asked)
+            return await self._together(asked)
         except asyncio.CancelledError:
             asked.abandoned.set()
             raise

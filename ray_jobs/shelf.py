@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import dataclass
 
-from served_model import About, ServedModel
+import ray
+
+from served_model import ServedModel
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,9 @@ class Shelved:
     model: ServedModel
 
 
+@ray.remote(num_cpus=0, max_restarts=-1)
 class Shelf:
-    """An actor that holds the newest model; those who have another are told of a newer one."""
+    """Holds the newest model; those who have another are told when there is a newer one."""
 
     def __init__(self) -> None:
         self._held: Shelved | None = None
@@ -43,7 +46,7 @@ class Shelf:
         assert self._held is not None
         return self._held
 
-    async def about(self) -> tuple[About, str]:
+    async def about(self) -> tuple[object, str]:
         """Return what is said of the model, and why its alias cannot be followed."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._held)

@@ -144,10 +144,6 @@ def build_app(
     return app
 
 
-def _paths(app: FastAPI) -> set[str]:
-    return {route.path for route in app.routes if isinstance(route, Route)}
-
-
 def _written(answer: Answer) -> Response:
     if not isinstance(answer, Colored):
         raise Problem(answer.status, answer.reason)
