@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,19 @@ from colorization.instances import find_instances
 from colorization.pictures import Picture, UnreadablePicture
 
 _TOGETHER = 8  # pictures whose crops pass through the model together, with the same noise
+_Added = tuple[Candidate, np.ndarray | None]
+
+
+class Deaths(Protocol):
+    """Knows at what processes died that did this work before."""
+
+    def gives_up(self, work: str) -> bool:
+        """Tell whether processes died at a piece of work often enough."""
+        ...
+
+    def begin(self, work: str) -> None:
+        """Take note of a piece of work before it is begun."""
+        ...
 
 
 class Seen(NamedTuple):
@@ -47,21 +60,36 @@ class PartlyColoring:
         self._min_score, self._min_side, self._labels = min_score, min_side, labels
 
     def add(
-        self, collection: Collection, looked: Sequence[Seen]
-    ) -> list[tuple[Candidate, np.ndarray | None]]:
+        self, collection: Collection, looked: Sequence[Seen], deaths: Deaths | None = None
+    ) -> list[_Added]:
         """Return pictures with two planes more, (H, W, 5) as `planes_of` has them.
 
         One whose instances do not fit is dropped. What is drawn depends on the pictures that pass
-        through the model together, and on nothing else.
+        through the model together, and on nothing else; where `deaths` gives such a group up, its
+        pictures go one by one, and one that is given up as well is dropped.
         """
-        added: list[tuple[Candidate, np.ndarray | None]] = []
+        added: list[_Added] = []
         for start in range(0, len(looked), _TOGETHER):
-            added += self._add(collection, looked[start : start + _TOGETHER])
+            group = looked[start : start + _TOGETHER]
+            if deaths is None:
+                added += self._add(collection, group)
+            elif not deaths.gives_up(work := _work(group)):
+                deaths.begin(work)
+                added += self._add(collection, group)
+            else:
+                for one in group:
+                    added += self._alone(collection, one, deaths)
         return added
 
-    def _add(
-        self, collection: Collection, looked: Sequence[Seen]
-    ) -> list[tuple[Candidate, np.ndarray | None]]:
+    def _alone(self, collection: Collection, one: Seen, deaths: Deaths) -> list[_Added]:
+        work = f"{_work([one])} alone"
+        if deaths.gives_up(work):
+            reason = "processes that colored the things in it died"
+            return [(replace(one.candidate, dropped="unreadable", reason=reason), None)]
+        deaths.begin(work)
+        return self._add(collection, [one])
+
+    def _add(self, collection: Collection, looked: Sequence[Seen]) -> list[_Added]:
         crops = [self._look(collection, one) for one in looked]
         kept = [
             (one.rgb, found)
@@ -100,3 +128,7 @@ class PartlyColoring:
             return str(error)
         wanted = [each for each in found if not self._labels or each.label in self._labels]
         return see_crops(self._instance, picture, wanted)
+
+
+def _work(group: Sequence[Seen]) -> str:
+    return f"coloring {group[0].number} to {group[-1].number}"

@@ -29,6 +29,7 @@ def work_off(
 ) -> None:
     """Let actors of a class that is called with a chunk's row work off chunks.
 
+    It returns how many were `looked` at, and what is to be `said` of them, if anything.
     `arguments` are those of its constructor; where `gpus` may be used and there are any, an actor
     has one and is told so as `gpu`. `done` is how many pictures were worked off before. Raises
     WorkersFailed.
@@ -54,6 +55,8 @@ def work_off(
         try:
             for row in data.iter_rows():
                 progress.advance(task, row["looked"])
+                if row["said"]:
+                    console.print(row["said"], markup=False, soft_wrap=True)
         except ray.exceptions.RayError as error:
             raise WorkersFailed(str(error).strip().splitlines()[-1]) from error
 

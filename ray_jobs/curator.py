@@ -1,6 +1,5 @@
 """What a worker of a preparation does: look at some pictures and write down what it found."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from colorization.inference import PictureColorizer
 from colorization.mask_rcnn import MaskRCNNDetector
 from colorization.pair import load_files
 from colorization.partly_colored import PartlyColoring, Seen
+from crash_log import CrashLog, crash_log
 
 if TYPE_CHECKING:
     import ray
 
 MASK_RCNN = "mask_rcnn"
-_MOST_CRASHES = 3
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Curator:
         chunk = Chunk(**row)
         if not chunk.is_done(self._parts):
             self._look(chunk)
-        return {"looked": len(chunk.names)}
+        return {"looked": len(chunk.names), "said": ""}
 
     def _look(self, chunk: Chunk) -> None:
         if chunk.source not in self._collections:
@@ -110,28 +109,19 @@ class Curator:
         found = collection.names[chunk.start : chunk.start + len(chunk.names)]
         if list(found) != list(chunk.names):
             raise RuntimeError(f"{collection.place} changed while it was prepared; start again")
-        # Deaths in other runs do not count: whoever ends a run ends its workers too.
-        log = self._parts / f"{chunk.key}-{self._session}.log"
-        crashed = _crashes(log)
-        results: list[tuple[Candidate, np.ndarray | None]] = []
-        self._parts.mkdir(parents=True, exist_ok=True)
-        try:
-            with log.open("a", encoding="ascii") as at:
-                at.write("start\n")
-                for index in range(chunk.start, chunk.start + len(chunk.names)):
-                    if crashed[index] >= _MOST_CRASHES:
-                        results.append((self._given_up(collection, index, chunk.source), None))
-                        continue
-                    at.write(f"{index}\n")
-                    at.flush()
-                    results.append(self._look_at(collection, index, chunk.source))
-                at.write("looked\n")
+        with crash_log(self._parts, chunk.key, self._session) as log:
+            results: list[tuple[Candidate, np.ndarray | None]] = []
+            for index in range(chunk.start, chunk.start + len(chunk.names)):
+                if log.gives_up(f"{index}"):
+                    results.append((self._given_up(collection, index, chunk.source), None))
+                    continue
+                log.begin(f"{index}")
+                results.append(self._look_at(collection, index, chunk.source))
+            log.begin("all were looked at")
             if self._coloring is not None:
                 looked = [Seen(chunk.start + i, *one) for i, one in enumerate(results)]
-                results = self._coloring.add(collection, looked)
+                results = self._coloring.add(collection, looked, log)
             write_part(self._parts, chunk.key, results, self._rules.encoding)
-        finally:  # an error says what it is: only a death leaves the log
-            log.unlink(missing_ok=True)
 
     def _look_at(
         self, collection: Collection, index: int, source: int
@@ -144,14 +134,5 @@ class Curator:
             source=source,
             name=collection.name(index),
             dropped="unreadable",
-            reason=f"the process that read it died {_MOST_CRASHES} times",
+            reason=f"the process that read it died {CrashLog.MOST} times",
         )
-
-
-def _crashes(log: Path) -> Counter[int]:
-    """Count for each picture how often a worker died at it."""
-    if not log.exists():
-        return Counter()
-    attempts = log.read_text(encoding="ascii").split("start\n")[1:]
-    last = [lines[-1] for attempt in attempts if (lines := attempt.split())]
-    return Counter(int(line) for line in last if line != "looked")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from colorization.data.packing import json_digest
 from colorization.instances import instances_line
 from colorization.mask_rcnn import MaskRCNNDetector
 from colorization.pictures import UnreadablePicture, replace_file
+from crash_log import CrashLog, crash_log
 from curator import Chunk
 from preparation_settings import PAINTED_CHUNK, Preparation
 
@@ -35,7 +37,7 @@ def search_instances(
             missing,
             sum(len(c.names) for c in chunks) - sum(len(c.names) for c in missing),
             Spotter,
-            {"sources": job.sources, "parts": parts},
+            {"sources": job.sources, "parts": parts, "session": uuid4().hex[:8]},
             processes=job.workers,
             gpus=True,
             title="looking for instances",
@@ -48,29 +50,44 @@ def search_instances(
 class Spotter:
     """Looks for instances in chunks of pictures; Ray Data makes one in each of its workers."""
 
-    def __init__(self, sources: Sequence[CollectedSource], parts: Path, gpu: bool) -> None:
-        """Raises ConfigError where the detector's weights are not to be had."""
-        self._sources, self._parts = sources, parts
+    def __init__(
+        self, sources: Sequence[CollectedSource], parts: Path, session: str, gpu: bool
+    ) -> None:
+        """`session` names this run of the job.
+
+        Raises ConfigError where the detector's weights are not to be had.
+        """
+        self._sources, self._parts, self._session = sources, parts, session
         self._collections: dict[int, Collection] = {}
         self._detector = MaskRCNNDetector(device="cuda" if gpu else "cpu")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Look at a chunk; pictures that cannot be read are left to who looks at them next."""
+        """Look at a chunk; pictures that cannot be read are left to who looks at them next.
+
+        In those at which workers died there is nothing, and `said` names them.
+        """
         chunk = Chunk(**row)
         if chunk.source not in self._collections:
             self._collections[chunk.source] = self._sources[chunk.source].collect()
         collection = self._collections[chunk.source]
         lines: list[str] = []
-        for index in range(chunk.start, chunk.start + len(chunk.names)):
-            try:
-                rgb = collection.picture(index)
-            except UnreadablePicture:
-                continue
-            found = self._detector.find(rgb)
-            lines.append(instances_line(collection.name(index), found, *rgb.shape[:2]) + "\n")
-        self._parts.mkdir(parents=True, exist_ok=True)
+        lost: list[str] = []
+        with crash_log(self._parts, f"{chunk.key}-instances", self._session) as log:
+            for index in range(chunk.start, chunk.start + len(chunk.names)):
+                if log.gives_up(f"{index}"):
+                    lost.append(collection.name(index))
+                    continue
+                log.begin(f"{index}")
+                try:
+                    rgb = collection.picture(index)
+                except UnreadablePicture:
+                    continue
+                found = self._detector.find(rgb)
+                lines.append(instances_line(collection.name(index), found, *rgb.shape[:2]) + "\n")
         replace_file(_part(self._parts, chunk), "".join(lines).encode())
-        return {"looked": len(chunk.names)}
+        died = f"workers died {CrashLog.MOST} times at it, so nothing is taken to be in it"
+        said = "\n".join(f"{name}: {died}" for name in lost)
+        return {"looked": len(chunk.names), "said": said}
 
 
 def _part(parts: Path, chunk: Chunk) -> Path:
