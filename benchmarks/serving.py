@@ -142,7 +142,7 @@ def main() -> None:
                 rate = len(seconds) / (time.perf_counter() - start)
                 quantiles = [f"{np.quantile(seconds, q):.2f} s" for q in (0.5, 0.95, 0.99)]
                 table.add_row(str(batch), str(len(seconds)), *quantiles, f"{rate:.2f}")
-                if batch > 1:
+                if batch == 1:
                     continue
                 processes = replicas(pid)
                 done = 3 * CLIENTS + arguments.requests

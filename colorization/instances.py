@@ -1,7 +1,7 @@
 """The things in a picture and where they are: found by a detector, or given (system A5)."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -130,7 +130,7 @@ class InstanceOptions(Config):
 class InstanceDetector(Protocol):
     """Finds the things in a picture and where they are."""
 
-    def find(self, rgb: np.ndarray) -> list[Detection]:
+    def find(self, rgb: np.ndarray) -> Iterable[Detection]:
         """Return what is seen in sRGB (H, W, 3), uint8 or uint16, with boxes in its pixels."""
         ...
 
@@ -171,8 +171,9 @@ def find_instances(
 ) -> list[Detection]:
     """Return the instances of a picture (H, W, 3) that are sure and large enough.
 
-    They are those given under the picture's name; where none are given at all the detector looks.
-    Raises InstancesDoNotFit.
+    They are those given under the picture's name; where none are given at all the detector looks,
+    and they are the first ones whose boxes cover the picture ten times at most. Raises
+    InstancesDoNotFit where boxes that are given cover it more often.
     """
     height, width = rgb.shape[:2]
 
@@ -180,7 +181,10 @@ def find_instances(
         return score > options.min_score and min(box.width, box.height) >= options.min_side
 
     if options.given is None and detector is not None:
-        return [one for one in detector.find(rgb) if counts(one.score, one.box)]
+        return _first(
+            (one for one in detector.find(rgb) if counts(one.score, one.box)),
+            _MOST_COVERED * width * height,
+        )
     boxes = [(one, one.box(height, width)) for one in options.told(name)]
     kept = [(one, box) for one, box in boxes if counts(one.score, box)]
     covered = sum(box.width * box.height for _, box in kept) / (width * height)
@@ -190,6 +194,17 @@ def find_instances(
             f"{_MOST_COVERED} times are taken"
         )
     return [one.place(height, width) for one, _ in kept]
+
+
+def _first(found: Iterable[Detection], pixels: int) -> list[Detection]:
+    """Return as many as have so many pixels together: each has a mask of its own."""
+    kept: list[Detection] = []
+    for one in found:
+        pixels -= one.box.width * one.box.height
+        if pixels < 0:
+            break
+        kept.append(one)
+    return kept
 
 
 def parse_instances(text: str, place: str = "") -> dict[str, tuple[GivenInstance, ...]]:
@@ -243,7 +258,7 @@ def check_names(options: InstanceOptions | None, names: Collection[str]) -> None
     )
 
 
-def instances_line(name: str, found: Sequence[Detection], height: int, width: int) -> str:
+def instances_line(name: str, found: Iterable[Detection], height: int, width: int) -> str:
     """Write what is in a picture of a size as a line that `parse_instances` reads."""
     instances: list[dict[str, Any]] = []
     for one in found:

@@ -1,6 +1,8 @@
 """Mask R-CNN says which things of COCO's 80 classes are in a picture, and where."""
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,8 +12,12 @@ from colorization.instances import Box, Detection, scaled_mask
 from colorization.models.pretrained import load_pretrained
 from colorization.pictures import to_uint8
 
+OTHERWISE = "give detections made elsewhere"
 _OF_A_MASK = 0.5  # probability from which a pixel belongs to an instance
 _SIDE = 800  # short side that torchvision resizes pictures to: larger ones are shrunk before
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 class MaskRCNNDetector:
@@ -22,14 +28,11 @@ class MaskRCNNDetector:
     """
 
     def __init__(self, min_score: float = 0.05, device: torch.device | str = "cpu") -> None:
-        # They take seconds to import, and few look for instances.
-        from torchvision.models.detection import (
-            MaskRCNN_ResNet50_FPN_V2_Weights,
-            maskrcnn_resnet50_fpn_v2,
-        )
+        # It takes seconds to import, and few look for instances.
+        from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
 
-        weights = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
-        state = load_pretrained(weights, "give detections made elsewhere")
+        weights = detection_weights()
+        state = load_pretrained(weights, OTHERWISE)
         self._model = maskrcnn_resnet50_fpn_v2(weights_backbone=None, box_score_thresh=min_score)
         self._model.load_state_dict(state)
         self._model.eval().to(device)
@@ -37,9 +40,12 @@ class MaskRCNNDetector:
         self._categories: list[str] = weights.meta["categories"]
         self.labels = frozenset(self._categories) - {"__background__", "N/A"}
 
-    @torch.inference_mode()
-    def find(self, rgb: np.ndarray) -> list[Detection]:
-        """Return what is seen in sRGB (H, W, 3), uint8 or uint16, with boxes in its pixels."""
+    def find(self, rgb: np.ndarray) -> Iterator[Detection]:
+        """Yield what is seen in sRGB (H, W, 3), uint8 or uint16, with boxes in its pixels.
+
+        The surest first. Each mask is made when its turn comes: a hundred of a large picture's size
+        are more than fits into memory.
+        """
         height, width = rgb.shape[:2]
         scale = min(1.0, _SIDE / min(height, width))
         shown = to_uint8(rgb)
@@ -47,18 +53,25 @@ class MaskRCNNDetector:
             small = (max(1, round(width * scale)), max(1, round(height * scale)))
             shown = cv2.resize(shown, small, interpolation=cv2.INTER_AREA)
         picture = torch.from_numpy(shown.copy()).permute(2, 0, 1).to(self._device) / 255
-        (found,) = self._model([picture])
+        with torch.inference_mode():
+            (found,) = self._model([picture])
         ratios = width / shown.shape[1], height / shown.shape[0]
-        return [
-            Detection(self._categories[label], score, *_place(corners, mask, ratios, rgb.shape))
-            for label, score, corners, mask in zip(
-                found["labels"].tolist(),
-                found["scores"].tolist(),
-                found["boxes"].tolist(),
-                (found["masks"][:, 0] > _OF_A_MASK).cpu().numpy(),
-                strict=True,
-            )
-        ]
+        for label, score, corners, mask in zip(
+            found["labels"].tolist(),
+            found["scores"].tolist(),
+            found["boxes"].tolist(),
+            (found["masks"][:, 0] > _OF_A_MASK).cpu().numpy(),
+            strict=True,
+        ):
+            box, placed = _place(corners, mask, ratios, rgb.shape)
+            yield Detection(self._categories[label], score, box, placed)
+
+
+def detection_weights() -> "WeightsEnum":
+    """Name torchvision's weights of Mask R-CNN."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights
+
+    return MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 
 
 def _place(

@@ -41,6 +41,7 @@ VOCClass = Literal[
 ]
 VOC_CLASSES: tuple[VOCClass, ...] = get_args(VOCClass)
 
+OTHERWISE = "give a mask from a file"
 _SIDE = 520  # short side of the pictures that torchvision's weights are measured on
 _MAX_ASPECT = 4  # longer pictures are shown to the network with a smaller short side
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
@@ -61,7 +62,7 @@ class Segmenter:
         from torchvision.models import get_model
 
         weights = segmentation_weights(backbone)
-        state = load_pretrained(weights, "give a mask from a file")
+        state = load_pretrained(weights, OTHERWISE)
         with torch.device("meta"):  # drawing weights that are replaced takes a second
             network = get_model(
                 _MODELS[backbone][0],

@@ -61,7 +61,9 @@ class Colorist:
 
     async def _take(self, shelved: Shelved) -> None:
         colorizer = await asyncio.to_thread(shelved.model.load, self._device)
-        self._service = PictureService(colorizer, shelved.model.about, self._megapixels)
+        service = PictureService(colorizer, shelved.model.about, self._megapixels)
+        await self._shelf.lack.remote(await asyncio.to_thread(service.lacks))
+        self._service = service
         self._number = shelved.number
 
     async def check_health(self) -> None:

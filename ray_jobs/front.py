@@ -7,7 +7,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 
 from coloring_request import Answer, ColoringRequest, Refusal
-from served_model import About
+from served_model import Standing
 from web_app import build_app
 from web_limits import Limits
 
@@ -24,7 +24,7 @@ class Replicas:
     def __init__(self, shelf: Any) -> None:
         self._shelf = shelf
         self._colorists = serve.get_deployment_handle(COLORIST, APPLICATION)
-        self._about: tuple[About, str] | None = None
+        self._standing: Standing | None = None
 
     async def color(self, request: ColoringRequest) -> Answer:
         """Have a picture colored; where the process is lost that does it, by another one."""
@@ -42,15 +42,15 @@ class Replicas:
             503, f"the process that colored the picture was lost, {_TRIES} times: {lost}"
         )
 
-    async def about(self) -> tuple[About, str]:
-        """Return what is said of the model; what was said last while the shelf is started again."""
+    async def standing(self) -> Standing:
+        """Return what the server can do; what was said last while the shelf is started again."""
         try:
-            self._about = about = await self._shelf.about.remote()
+            self._standing = standing = await self._shelf.standing.remote()
         except RayActorError:
-            if self._about is None:
+            if self._standing is None:
                 raise
-            return self._about
-        return about
+            return self._standing
+        return standing
 
     async def replicas(self) -> dict[str, int]:
         """Count the replicas by state, as Serve's controller has them."""

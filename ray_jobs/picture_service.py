@@ -13,7 +13,10 @@ from coloring_request import Answer, Colored, ColoringRequest, Refusal
 from colorization.color_flags import FLAT_NAMES, parse_flat
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
+from colorization.foreground import ForegroundOptions
+from colorization.helper_weights import refuse_download
 from colorization.inference import DamagedModel, PictureColorizer
+from colorization.instances import InstanceOptions
 from colorization.photographs import Photograph, Signature, read_photograph, write_photograph
 from colorization.picture_limit import MAX_MEGAPIXELS, TooManyPixels, refuse_huge
 from colorization.pictures import Picture, UnreadablePicture, read_header
@@ -42,11 +45,25 @@ class PictureService:
     ) -> None:
         self._colorizer, self.about, self._megapixels = colorizer, about, megapixels
 
+    def lacks(self) -> dict[str, str]:
+        """Return the options whose networks have no weights here, and what is missing."""
+        asked = {"foreground": ColorOptions(foreground=ForegroundOptions())}
+        if self._colorizer.instance is not None:
+            asked["instances"] = ColorOptions(instances=InstanceOptions())
+        found: dict[str, str] = {}
+        for name, options in asked.items():
+            try:
+                refuse_download(options)
+            except ConfigError as error:
+                found[name] = str(error)
+        return found
+
     def read(self, request: ColoringRequest) -> Asked | Refusal:
         """Read a request's options, and see that the model can follow them and has the memory."""
         try:
             self._refuse_many(request.options)
             options = parse_flat(_typed(request.options))
+            refuse_download(options)  # which others would wait for
             self._colorizer.prepare(options)
             pixels = refuse_huge(request.picture, NAME, "this server", self._megapixels)
         except (ConfigError, UnreadablePicture) as error:

@@ -1,7 +1,7 @@
 """The model that a server has: its files, and what is said of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from colorization.inference import PictureColorizer
 from colorization.pair import load_files
@@ -16,6 +16,15 @@ class About:
     family: str
     draws: bool  # several samples, and a temperature
     takes_reference: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a server can do at the moment."""
+
+    about: About
+    registry: str = ""  # why the model's alias cannot be followed
+    lacks: Mapping[str, str] = field(default_factory=dict)  # options that it cannot follow, and why
 
 
 @dataclass(frozen=True)

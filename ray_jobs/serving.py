@@ -56,6 +56,8 @@ def serve_model(job: ServingJob) -> int:
         shelf = _start(job, nodes, follower, loopback, ending)
         shown = f"[{job.host}]" if ":" in job.host else job.host
         console.print(f"{model.about.label} on http://{shown}:{job.port} (Ctrl-C ends it)")
+        for option, why in _lacking(shelf).items():
+            console.print(Text(f"{option} is not offered: {why}", style="yellow"))
         if not loopback:
             console.print(_WARNING.format(host=job.host), style="yellow")
         ending.raises = False
@@ -170,6 +172,13 @@ def _start(
     except RuntimeError as error:  # what a replica's constructor raised
         raise ConfigError(f"the server does not start: {str(error).strip()[-2000:]}") from error
     return shelf
+
+
+def _lacking(shelf: Any) -> dict[str, str]:
+    """Return the options that this server's replicas cannot follow, and why."""
+    import ray
+
+    return dict(ray.get(shelf.standing.remote()).lacks)
 
 
 def _follow(follower: Follower, shelf: Any, ended: threading.Event, console: Console) -> None:

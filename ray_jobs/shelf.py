@@ -1,11 +1,12 @@
 """Where the replicas of a server find its model, also while the registry is silent."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
 
-from served_model import ServedModel
+from served_model import ServedModel, Standing
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Shelf:
     def __init__(self) -> None:
         self._held: Shelved | None = None
         self._registry = ""
+        self._lacks: Mapping[str, str] = {}
         self._changed = asyncio.Condition()
 
     async def put(self, model: ServedModel, number: int) -> None:
@@ -46,9 +48,13 @@ class Shelf:
         assert self._held is not None
         return self._held
 
-    async def about(self) -> tuple[object, str]:
-        """Return what is said of the model, and why its alias cannot be followed."""
+    async def lack(self, options: Mapping[str, str]) -> None:
+        """Take note of the options that a replica cannot follow, and why."""
+        self._lacks = options
+
+    async def standing(self) -> Standing:
+        """Return what is said of the model, and what stands against its alias and options."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._held)
         assert self._held is not None
-        return self._held.model.about, self._registry
+        return Standing(self._held.model.about, self._registry, self._lacks)

@@ -58,6 +58,10 @@ class ModelAnswer(BaseModel):
     family: str = Field(examples=["gan"])
     draws: bool = Field(description="whether samples and temperature may be asked for")
     takes_reference: bool = Field(description="whether a reference picture may be given")
+    lacks: list[str] = Field(
+        description="options that need networks whose weights this server does not have",
+        examples=[["foreground"]],
+    )
     max_megabytes: float = Field(description="of a request")
     max_megapixels: float = Field(description="of a picture, times its samples")
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coloring_request import Answer, Colored, ColoringRequest
-from served_model import About
+from served_model import Standing
 from web_answers import (
     Fault,
     Health,
@@ -42,8 +42,8 @@ class Backend(Protocol):
         """Color a picture."""
         ...
 
-    async def about(self) -> tuple[About, str]:
-        """Return the model in use, and why its alias cannot be followed at the moment, if so."""
+    async def standing(self) -> Standing:
+        """Return the model in use, and what stands against its alias and against options."""
         ...
 
     async def replicas(self) -> dict[str, int]:
@@ -96,35 +96,37 @@ def build_app(
 
     @app.get("/api/model", summary="What the server has and takes")
     async def model() -> ModelAnswer:
-        found, _ = await backend.about()
+        standing = await backend.standing()
+        found = standing.about
         return ModelAnswer(
             model=found.label,
             version=found.version,
             family=found.family,
             draws=found.draws,
             takes_reference=found.takes_reference,
+            lacks=sorted(standing.lacks),
             max_megabytes=limits.megabytes,
             max_megapixels=limits.megapixels,
         )
 
     @app.get("/healthz", responses={503: {"model": Health}}, summary="Whether it works")
     async def healthz(response: Response) -> Health:
-        (found, registry), replicas = await asyncio.gather(backend.about(), backend.replicas())
+        standing, replicas = await asyncio.gather(backend.standing(), backend.replicas())
         ready = replicas.get("RUNNING", 0) > 0
         response.status_code = 200 if ready else 503
         return Health(
             status="ready" if ready else "no replica is ready",
-            model=found.label,
-            version=found.version,
+            model=standing.about.label,
+            version=standing.about.version,
             replicas=replicas,
             waiting=gate.inside,
-            registry=registry,
+            registry=standing.registry,
         )
 
     @app.get("/metrics", response_class=Response, summary="Counters, for Prometheus")
     async def counters() -> Response:
-        found, _ = await backend.about()
-        return Response(metrics.text(gate.inside, found), media_type=CONTENT_TYPE_LATEST)
+        standing = await backend.standing()
+        return Response(metrics.text(gate.inside, standing.about), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(Problem)
     async def refuse(request: Request, problem: Problem) -> Response:

@@ -46,6 +46,11 @@ def test_instances_must_be_sure_and_large_enough() -> None:
     assert find_instances(PICTURE, every, detector=Planted(*seen)) == seen
 
 
+def test_of_a_detectors_boxes_as_many_are_taken_as_cover_the_picture_ten_times() -> None:
+    seen = [thing(1 - number / 100, 200, 100) for number in range(12)]
+    assert find_instances(PICTURE, InstanceOptions(), detector=Planted(*seen)) == seen[:10]
+
+
 def test_given_instances_take_the_place_of_the_detector_by_the_pictures_name() -> None:
     given = {"a.jpg": (GivenInstance(label="cat", bbox=(10.2, 5, 70, 80)),)}
     options = InstanceOptions(given=given)

@@ -287,12 +287,13 @@ async function meet() {
     $("model").textContent = `The server does not say what it has (${error.message}).`;
     return;
   }
-  const {model, draws, takes_reference, max_megabytes, max_megapixels} = state.model;
+  const {model, draws, takes_reference, lacks, max_megabytes, max_megapixels} = state.model;
   $("model").textContent = model;
   $("limits").textContent =
     `JPEG, PNG, TIFF, WebP and more, up to ${max_megabytes} MB and ${max_megapixels} megapixels.`;
   $("of-drawing").hidden = $("of-temperature").hidden = !draws;
   $("of-reference").hidden = !takes_reference;
+  $("of-foreground").hidden = lacks.includes("foreground");
 }
 
 write();

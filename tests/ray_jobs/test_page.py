@@ -15,6 +15,7 @@ from browser import CHROMIUM, Page, browser
 from colorization.inference import PictureColorizer
 from local_server import InProcess, local_server
 from picture_service import PictureService
+from planted_deeplab import plant
 from served_model import About
 from tiny_colorizers import Tones
 from web_limits import Limits
@@ -134,6 +135,29 @@ def test_options_reach_the_server_and_change_the_picture(fixed: Visit, tmp_path:
     page.wait("document.querySelector('output[for=saturation]').textContent === '1.00'")
     colored(page)
     assert fixed.backend.asked[-1].options["gain"] == "1"
+    assert page.complaints == []
+
+
+def test_the_foreground_alone_is_offered_where_its_weights_are(
+    fixed: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, option = fixed.page, "document.getElementById('of-foreground').hidden"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    page.open(fixed.address, 1280)
+    page.wait(f"document.getElementById('model').textContent === '{LABEL}'")
+    assert page.evaluate(option)
+    plant("resnet101", tmp_path, monkeypatch)
+    page.open(fixed.address, 1280)
+    page.wait(f"!{option}")
+    page.drop_file("old.png", "image/png", encoded("PNG"))
+    colored(page)
+    whole = pixels(page.download("#download", tmp_path / "whole").read_bytes())
+    page.click("#foreground")
+    page.wait("document.getElementById('status').textContent.startsWith('Coloring')")
+    colored(page)
+    assert fixed.backend.asked[-1].options["foreground"] == "all"
+    alone = pixels(page.download("#download", tmp_path / "alone").read_bytes())
+    assert np.ptp(whole, axis=2).mean() > np.ptp(alone, axis=2).mean()
     assert page.complaints == []
 
 

@@ -1,11 +1,14 @@
 """What a replica makes of requests: the command line's bytes, and errors that cost one alone."""
 
 import base64
+import re
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from coloring_request import Answer, Colored, ColoringRequest, Refusal
@@ -46,6 +49,30 @@ def test_the_bytes_are_those_of_the_command_line(service: PictureService, kind: 
     assert isinstance(answer, Colored)
     assert list(answer.pictures) == expected
     assert (answer.model, answer.version) == ("tones version 2", "2")
+
+
+def test_what_needs_weights_that_are_not_here_is_refused_without_a_download(
+    service: PictureService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: 1 / 0)
+    for segmenter, file in {"resnet101": "resnet101", "mobilenet": "mobilenet_v3"}.items():
+        refused = service.read(
+            ColoringRequest(encoded(), {"foreground": "all", "segmenter": segmenter})
+        )
+        assert isinstance(refused, Refusal)
+        assert refused.status == 422
+        assert re.search(f"deeplabv3_{file}.* into {tmp_path}.* give a mask", refused.reason)
+    mask = base64.b64encode(encoded()).decode()
+    assert not isinstance(service.read(ColoringRequest(encoded(), {"mask": mask})), Refusal)
+    assert list(service.lacks()) == ["foreground"]
+    instance, scene = (PictureColorizer(Tones(), 32) for _ in range(2))
+    scene.instance = instance
+    pair = PictureService(scene, ABOUT)
+    refused = pair.read(ColoringRequest(encoded(), {"instances": "auto"}))
+    assert isinstance(refused, Refusal)
+    assert "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth" in refused.reason
+    assert list(pair.lacks()) == ["foreground", "instances"]
 
 
 def test_the_answer_may_be_of_another_format(service: PictureService) -> None:

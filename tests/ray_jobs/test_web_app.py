@@ -16,7 +16,7 @@ from coloring_request import Answer as Coloring
 from coloring_request import Colored, ColoringRequest, Refusal
 from colorization.color_flags import FLAT_NAMES
 from colorization.pictures import Picture, encode_picture
-from served_model import About
+from served_model import About, Standing
 from web_app import build_app
 from web_limits import Limits
 
@@ -42,8 +42,9 @@ class Echo:
         suffix = request.suffix or ".png"
         return self.answer or Colored([request.picture] * count, suffix, "gan version 3 (ü)", "3")
 
-    async def about(self) -> tuple[About, str]:
-        return About("gan version 3 (ü)", "3", "gan", False, False), "MLflow sleeps"
+    async def standing(self) -> Standing:
+        about = About("gan version 3 (ü)", "3", "gan", False, False)
+        return Standing(about, "MLflow sleeps", {"foreground": "its weights are missing"})
 
     async def replicas(self) -> dict[str, int]:
         return {"RUNNING": self.running}
@@ -322,7 +323,8 @@ def test_openapi_names_every_option_and_every_answer() -> None:
     assert {"200", "408", "413", "415", "422", "503", "504"} <= set(described["responses"])
 
 
-def test_limits_are_those_that_the_server_tells() -> None:
+def test_the_server_tells_its_limits_and_what_it_lacks() -> None:
     app = build_app(Echo(), replace(Limits(), megabytes=3, megapixels=7))
     told = asyncio.run(ask(app, "GET", "/api/model")).json
     assert (told["max_megabytes"], told["max_megapixels"]) == (3, 7)
+    assert told["lacks"] == ["foreground"]

@@ -11,7 +11,7 @@ import uvicorn
 
 from coloring_request import Answer, ColoringRequest, Refusal
 from picture_service import PictureService
-from served_model import About
+from served_model import Standing
 from web_app import Backend, build_app
 from web_limits import Limits
 
@@ -39,8 +39,8 @@ class InProcess:
         assert answer is not None
         return answer
 
-    async def about(self) -> tuple[About, str]:
-        return self._service.about, ""
+    async def standing(self) -> Standing:
+        return Standing(self._service.about, lacks=self._service.lacks())
 
     async def replicas(self) -> dict[str, int]:
         return {"RUNNING": 1}
