@@ -2,8 +2,9 @@
 
 The chain of docs/instances.md on drawn pictures (`shapes.py`), with small flows of 64 pixels:
 crops are packed, the instance model is trained on them, the pictures are partly colored by it, the
-scene model is trained on these; beside it one of the same flow, which sees lightness alone, with as
-many steps on the same pictures. Scored on test pictures at full size, by one sample each.
+scene model is trained on these; beside it one of the same flow, which sees lightness alone, on the
+same pictures, with as many steps as both of the pair have. Scored on test pictures at full size, by
+one sample each.
 
     python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 600] [--steps 800]
 
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=600, help="to train on")
-    parser.add_argument("--steps", type=int, default=800, help="of each of the three models")
+    parser.add_argument("--steps", type=int, default=800, help="of each model of the pair")
     options = parser.parse_args()
     work = options.work.absolute()
     found = work / "found.jsonl"
@@ -88,7 +89,7 @@ def run(work: Path, found: Path, seed: int, steps: int) -> dict[str, Scores]:
     words = (f"detections={found}", "--instance-model", str(instance))
     prepare(work / "pictures", colored, "instances=colored", *words)
     scene = train(place / "scene", colored, seed, steps, condition_on="lab")
-    alone = train(place / "alone", colored, seed, steps)
+    alone = train(place / "alone", colored, seed, 2 * steps)
     pair = load_colorizer(export_pair(instance, scene, place / "pair"))
     given = GivenInstances(found)
 
@@ -170,7 +171,7 @@ def gray(rgb: np.ndarray) -> np.ndarray:
 
 
 def _ab(rgb: np.ndarray) -> Tensor:
-    return 110 * rgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1)[None])[0, 1:]
+    return 110 * rgb_to_lab(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None])[0, 1:]
 
 
 def print_table(rows: dict[str, list[Scores]]) -> None:

@@ -3,26 +3,24 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colorization.color import lab_to_rgb, rgb_to_lab
 from colorization.coloring import ColorOptions, check_options
 from colorization.config import ConfigError
 from colorization.foreground import ForegroundFinder
+from colorization.full_size import View, give_colors, pixels_to_lab
 from colorization.gain import brighten, gain_for
 from colorization.instance_colors import partly_color, see_crops
 from colorization.instances import EVERY_PICTURE, Detection, InstanceFinder
 from colorization.models.colorizer import Colorizer, weights_digest
 from colorization.palette import Palettes, References
 from colorization.pictures import Picture
-from colorization.resizing import resize, resize_rows, strips
+from colorization.resizing import resize, resize_rows
 from colorization.tiles import agree, color_tiles, tiled_size
-from colorization.upsampling import Bicubic, Bilateral, Guided, Upsampling, Whole
 
 DEFAULTS = ColorOptions()
 _MAX_ASPECT = 4  # of what the model sees; longer pictures are shown to it with a smaller short side
@@ -30,13 +28,6 @@ _MAX_ASPECT = 4  # of what the model sees; longer pictures are shown to it with 
 
 class DamagedModel(ValueError):
     """A model whose colors are no numbers."""
-
-
-class View(NamedTuple):
-    """A picture as a model sees it, and the colors that it finds there."""
-
-    lightness: Tensor  # (1, 1, h, w), of the picture itself
-    ab: Tensor  # (samples, 2, h, w)
 
 
 class PictureColorizer:
@@ -149,8 +140,7 @@ class PictureColorizer:
         if options.foreground is not None:
             mask = torch.from_numpy(self._foreground(picture, options.foreground))
         for sample in range(options.samples):
-            rgb = self._put_together(picture, view, sample, options, mask)
-            yield Picture(rgb, picture.alpha)
+            yield give_colors(picture, view, sample, options, mask)
 
     @torch.inference_mode()
     def views(
@@ -229,41 +219,12 @@ class PictureColorizer:
         )
         return View(large, agree(tiles[:, 0], whole[:, 0]))
 
-    @torch.inference_mode()
-    def _put_together(
-        self,
-        picture: Picture,
-        view: View,
-        sample: int,
-        options: ColorOptions,
-        mask: Tensor | None = None,
-    ) -> np.ndarray:
-        """Give a picture the colors of a view; `mask` (H, W) in [0, 1] is how much of them."""
-        height, width = picture.rgb.shape[:2]
-        upsampling = _upsampling(view, sample, (height, width), options)
-        colored = np.empty_like(picture.rgb)
-        peak = np.iinfo(colored.dtype).max
-        for rows in strips(height, width):
-            lightness = self._lightness(picture.rgb[rows])
-            ab = upsampling.rows(lightness, rows.start) * options.saturation
-            if mask is not None:
-                ab = ab * mask[rows].to(ab)
-            rgb = lab_to_rgb(torch.cat((lightness, ab), dim=1), keep_lightness=True)[0]
-            rgb = rgb.mul_(peak).round_().permute(1, 2, 0)
-            colored[rows] = rgb.cpu().numpy().astype(colored.dtype)
-        return colored
-
-    def _lightness(self, rgb: np.ndarray) -> Tensor:
-        return self._lab(rgb)[:, :1]
-
     def _lab(self, rgb: np.ndarray) -> Tensor:
-        if rgb.dtype != np.uint8:
-            rgb = rgb.astype(np.float32) / np.iinfo(rgb.dtype).max
-        return rgb_to_lab(torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None])
+        return pixels_to_lab(rgb, self.device)
 
     def _small(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         height, width = picture.rgb.shape[:2]
-        return resize_rows(lambda rows: self._lightness(picture.rgb[rows]), height, width, size)
+        return resize_rows(lambda rows: self._lab(picture.rgb[rows])[:, :1], height, width, size)
 
     @torch.inference_mode()
     def see_lab(self, picture: Picture) -> Tensor:
@@ -316,22 +277,3 @@ class PictureColorizer:
                 for i, latent in enumerate(latents)
             ]
         )
-
-
-def _upsampling(
-    view: View, sample: int, size: tuple[int, int], options: ColorOptions
-) -> Upsampling:
-    height, width = view.ab.shape[-2:]
-    # Of a picture that is smaller than what the model saw, in one direction or both.
-    smaller = min(height, size[0]), min(width, size[1])
-    lightness = resize(view.lightness, smaller)
-    ab = resize(view.ab[sample : sample + 1], smaller)
-    if smaller == size:
-        return Whole(ab)
-    match options.upsampling:
-        case "guided":
-            return Guided(ab, lightness, size[0])
-        case "bilateral":
-            return Bilateral(ab, lightness, size[0])
-        case "bicubic":
-            return Bicubic(ab, size[0])
