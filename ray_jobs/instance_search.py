@@ -87,7 +87,7 @@ class Spotter:
         replace_file(_part(self._parts, chunk), "".join(lines).encode())
         died = f"workers died {CrashLog.MOST} times at it, so nothing is taken to be in it"
         said = "\n".join(f"{name}: {died}" for name in lost)
-        return {"looked": len(chunk.names), "said": said}
+        return {"looked": len(chunk.names), "said": said.encode(errors="replace").decode()}
 
 
 def _part(parts: Path, chunk: Chunk) -> Path:

@@ -88,6 +88,8 @@ def read_first(source: ModelSource) -> tuple[str, ServedModel]:
         return source.read()
     except (NoRegistry, CheckpointError) as error:
         raise ConfigError(str(error)) from error
+    except (OSError, MemoryError) as error:
+        raise ConfigError(_passing(error)) from error
 
 
 def _passing(error: Exception) -> str:

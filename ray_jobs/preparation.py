@@ -11,16 +11,14 @@ from uuid import uuid4
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from chunk_work import WorkersFailed, shut_down, start_ray, work_off
 from colorization import config
 from colorization.config import ConfigError
 from colorization.data.collection import Collection
 from colorization.data.crops import picture_of
-from colorization.data.curation.assignment import Assignment, Move, assign
+from colorization.data.curation.assignment import Assignment, assign
 from colorization.data.curation.candidate import Candidate
-from colorization.data.curation.contact_sheet import MOST_SHOWN, Section, contact_sheet
 from colorization.data.curation.near_duplicates import near_duplicates
 from colorization.data.given_instances import GivenInstances
 from colorization.data.manifest import build_manifest, read_manifest, write_manifest
@@ -35,16 +33,14 @@ from colorization.data.packing import (
     write_shard,
 )
 from colorization.data.splits import SPLITS, parse_shares
-from colorization.pictures import Picture, UnreadablePicture, encode_picture, replace_file
 from curator import MASK_RCNN, Chunk, Curator, cut_out
 from instance_search import search_instances
+from preparation_report import print_result, write_contact_sheet
 from preparation_settings import Preparation, check_classes, check_place, results_of
 from storage import lock_folder
 
-CONTACT_SHEET = "contact-sheet.jpg"
 _PARTS = ".parts"
 _WRITERS = 4  # threads that copy pictures into shards
-_WIDTH = 128  # short side in pixels of what is shown there
 
 
 def prepare(job: Preparation) -> int:
@@ -101,10 +97,10 @@ def prepare(job: Preparation) -> int:
             shards=shards,
             old=old,
         )
-        _write_contact_sheet(job, collections, assignment, looked)
+        write_contact_sheet(job.out, collections, assignment, looked)
         write_manifest(job.out, manifest)
         _clear(job.out, manifest, old)
-        _print_result(console, job.out, manifest, assignment.moved, time.monotonic() - started)
+        print_result(console, job.out, manifest, assignment.moved, time.monotonic() - started)
         return 0
     except WorkersFailed as error:
         print(f"{error}\nwhat was done stays; the same command goes on with it", file=sys.stderr)
@@ -244,35 +240,6 @@ def _write_shards(job: Preparation, plans: Sequence[ShardPlan]) -> list[dict[str
         return list(pool.map(lambda plan: write_shard(plan, parts, job.out), plans))
 
 
-def _write_contact_sheet(
-    job: Preparation,
-    collections: Sequence[Collection],
-    assignment: Assignment,
-    looked: Sequence[Looked],
-) -> None:
-    """Show the first of each split, and of each reason for which pictures were dropped."""
-    places = [(n, i) for n, found in enumerate(collections) for i in range(len(found))]
-    sections: dict[str, list[int]] = {f"kept: {split}": [] for split in SPLITS}
-    for index, (candidate, split) in enumerate(
-        zip(assignment.candidates, assignment.splits, strict=True)
-    ):
-        title = f"kept: {split}" if split else f"dropped: {candidate.dropped}"
-        sections.setdefault(title, []).append(index)
-    sheet: list[Section] = []
-    for title, members in sections.items():
-        members.sort(key=lambda index: looked[index].candidate.content)
-        shown: list[tuple[str, np.ndarray | None]] = []
-        for index in members[:MOST_SHOWN]:
-            source, number = places[index]
-            try:
-                rgb = collections[source].picture(number, _WIDTH)
-            except UnreadablePicture:
-                rgb = None
-            shown.append((assignment.candidates[index].name, rgb))
-        sheet.append((title, len(members), shown))
-    replace_file(job.out / CONTACT_SHEET, encode_picture(Picture(contact_sheet(sheet)), ".jpg"))
-
-
 def _clear(out: Path, manifest: Mapping[str, Any], old: Mapping[str, Any] | None) -> None:
     """Remove the parts, what a killed run left half written, and shards of an earlier manifest."""
     shutil.rmtree(out / _PARTS, ignore_errors=True)
@@ -282,36 +249,3 @@ def _clear(out: Path, manifest: Mapping[str, Any], old: Mapping[str, Any] | None
     for shard in old["shards"] if old else ():
         if shard["file"] not in known:
             (out / shard["file"]).unlink(missing_ok=True)
-
-
-def _print_result(
-    console: Console,
-    out: Path,
-    manifest: Mapping[str, Any],
-    moved: Sequence[Move],
-    seconds: float,
-) -> None:
-    counts = manifest["counts"]
-    table = Table()
-    table.add_column("pictures")
-    table.add_column("", justify="right")
-    table.add_row("found", str(counts["found"]))
-    for reason, number in counts["dropped"].items():
-        table.add_row(f"dropped: {reason}", str(number))
-    for split in SPLITS:
-        table.add_row(f"kept: {split}", str(counts[split]))
-    for source in manifest["sources"]:
-        _say(console, source["found"])
-    console.print(table)
-    for move in moved:
-        _say(console, f"moved: {move.name} {move.before} -> {move.after}: {move.because}")
-    size = sum(shard["file_bytes"] for shard in manifest["shards"]) / 1e9
-    console.print(f"{len(manifest['shards'])} shards, {size:.2f} GB, {seconds:.0f} s")
-    console.print(f"data {manifest['hash']} in {out}", soft_wrap=True)
-    console.print(f"look at {out / CONTACT_SHEET}", soft_wrap=True)
-    console.print(f"train on it: data.source.name=packed data.source.path={out}", soft_wrap=True)
-
-
-def _say(console: Console, text: str) -> None:
-    """Print a line with names in it, which may hold brackets and bytes that are no letters."""
-    console.print(text.encode(errors="replace").decode(), markup=False, soft_wrap=True)

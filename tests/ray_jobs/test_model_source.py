@@ -1,5 +1,6 @@
 """Where a server's model is from: whatever the registry does, there is a model."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,24 @@ def test_a_registry_that_is_silent_leaves_the_model_until_it_answers_again(
     assert newer is not None
     assert newer.about.version == second
     assert follows.fault == ""
+
+
+def test_a_disk_that_takes_nothing_is_said_and_costs_one_look_alone(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = registry.add(), registry.add()
+    registry.promote(first)
+    follows = follower(registry)
+    registry.promote(second)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(ConfigError, match="could not be read: FileNotFoundError"):
+            read_first(ModelSource(WORD, registry.uri))
+        assert follows.look() is None
+        assert "could not be read" in follows.fault
+    newer = follows.look()
+    assert newer is not None
+    assert (newer.about.version, follows.fault) == (second, "")
 
 
 def test_a_folder_is_served_and_followed_nowhere(
