@@ -1,9 +1,9 @@
 """Prints what the server takes: latencies and throughput with and without batching, and memory.
 
-8 clients ask without pause for sample photographs of about a quarter of a megapixel, of different
-sizes; each answer must be a picture of its photograph's size. The model is a recipe's generator
-with random weights at its size, which takes as long as a trained one. Client and server share the
-machine.
+8 clients, and one alone, ask without pause for sample photographs of about a quarter of a
+megapixel, of different sizes; each answer must be a picture of its photograph's size. The model is
+a recipe's generator with random weights at its size, which takes as long as a trained one. Clients
+and server share the machine.
 
     python benchmarks/serving.py [--recipe NAME] [--requests N] [--long N] [--batch N]
 """
@@ -78,8 +78,10 @@ def server(model: Path, place: Path, *words: str) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def ask(port: int, pictures: list[tuple[bytes, tuple[int, int]]], count: int) -> list[float]:
-    """Send so many requests by all clients; return their seconds.
+def ask(
+    port: int, pictures: list[tuple[bytes, tuple[int, int]]], count: int, clients: int = CLIENTS
+) -> list[float]:
+    """Send so many requests by clients that ask without pause; return the seconds of each.
 
     Raises AssertionError for an answer that is no picture of the right size.
     """
@@ -98,7 +100,7 @@ def ask(port: int, pictures: list[tuple[bytes, tuple[int, int]]], count: int) ->
         assert Image.open(BytesIO(content)).size == size
         return took
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(clients) as pool:
         return list(pool.map(one, range(count)))
 
 
@@ -122,9 +124,8 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     pictures = photographs()
-    title = f"{arguments.requests} requests, {CLIENTS} clients, {arguments.replicas} replicas"
-    table = Table(title=f"{arguments.recipe}: {title}")
-    for column in ("batch", "answered", "p50", "p95", "p99", "pictures/s"):
+    table = Table(title=f"{arguments.recipe}, {arguments.replicas} replicas")
+    for column in ("batch", "clients", "answered", "p50", "p95", "p99", "pictures/s"):
         table.add_column(column, justify="right")
     memory = Table(title="resident memory of the replicas, MB")
     for column in ("requests", "all processes"):
@@ -137,11 +138,16 @@ def main() -> None:
             words = ["--replicas", str(arguments.replicas), "--batch", str(batch)]
             with server(model, place, *words) as (port, pid):
                 ask(port, pictures, 3 * CLIENTS)  # warm
-                start = time.perf_counter()
-                seconds = ask(port, pictures, arguments.requests)
-                rate = len(seconds) / (time.perf_counter() - start)
-                quantiles = [f"{np.quantile(seconds, q):.2f} s" for q in (0.5, 0.95, 0.99)]
-                table.add_row(str(batch), str(len(seconds)), *quantiles, f"{rate:.2f}")
+                counts = {CLIENTS: arguments.requests}
+                if batch == 1:
+                    counts[1] = arguments.requests // CLIENTS
+                for clients, count in counts.items():
+                    start = time.perf_counter()
+                    seconds = ask(port, pictures, count, clients)
+                    rate = len(seconds) / (time.perf_counter() - start)
+                    quantiles = [f"{np.quantile(seconds, q):.2f} s" for q in (0.5, 0.95, 0.99)]
+                    numbers = (batch, clients, len(seconds))
+                    table.add_row(*map(str, numbers), *quantiles, f"{rate:.2f}")
                 if batch == 1:
                     continue
                 processes = replicas(pid)

@@ -200,7 +200,11 @@ def _follow(follower: Follower, shelf: Any, ended: threading.Event, console: Con
             console.print(f"now {newer.about.label}", markup=False)
         if follower.fault != said:
             said = follower.fault
-            line = f"{follower.model.about.label} stays: {said}" if said else "the alias is followed again"
+            line = (
+                f"{follower.model.about.label} stays: {said}"
+                if said
+                else "the alias is followed again"
+            )
             console.print(Text(line, style="yellow"))
 
 

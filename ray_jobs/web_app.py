@@ -25,7 +25,7 @@ from web_answers import (
     coloring_answers,
     coloring_request,
 )
-from web_limits import Gate, Limits, Problem
+from web_limits import Gate, Held, Limits, Problem
 from web_metrics import CONTENT_TYPE_LATEST, Metrics
 from web_page import HEADERS, add_page
 from web_request import CONTENT_TYPES, read_request
@@ -67,6 +67,7 @@ def build_app(
     )
     gate, metrics = Gate(limits.waiting, "waiting"), Metrics()
     sending = Gate(limits.uploads, "being sent")  # slow lines take no place from what is there
+    held = Held(limits.held_megabytes)
     add_page(app)
 
     @app.post(
@@ -82,16 +83,17 @@ def build_app(
         One sample is answered by the encoded picture, the bytes that the command line writes; it
         has the size of the one sent. Several are answered by JSON.
         """
-        with sending.enter():
-            asked = await read_request(request, limits)
-        with gate.enter():
-            try:
-                async with asyncio.timeout(limits.seconds):
-                    answer = await backend.color(asked)
-            except TimeoutError as error:
-                raise Problem(
-                    504, f"coloring took longer than {limits.seconds:g} s, wait included"
-                ) from error
+        with held.enter() as hold:
+            with sending.enter():
+                asked = await read_request(request, limits, hold)
+            with gate.enter():
+                try:
+                    async with asyncio.timeout(limits.seconds):
+                        answer = await backend.color(asked)
+                except TimeoutError as error:
+                    raise Problem(
+                        504, f"coloring took longer than {limits.seconds:g} s, wait included"
+                    ) from error
         return _written(answer)
 
     @app.get("/api/model", summary="What the server has and takes")

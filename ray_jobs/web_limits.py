@@ -1,7 +1,7 @@
 """What a request may take of a server: bytes, time, and a place among those that wait."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,16 +37,25 @@ class Limits:
         return 4 * self.waiting
 
     @property
+    def held_megabytes(self) -> float:
+        """Return how much all requests may hold together, as if those that wait were the largest.
+
+        Many more may be sent at once, of which most are smaller.
+        """
+        return self.waiting * self.megabytes
+
+    @property
     def longest_upload(self) -> float:
         """Return the seconds after which an upload ends, however steady it is."""
         return self.upload_seconds + min(self.megabytes * 1e6 / _WHOLE, _LONGEST)
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, hold: "Hold") -> bytes:
     """Read a request's body, and no more of it than is allowed.
 
-    Raises Problem: 413 for too many bytes, before they are read where their number is announced;
-    408 for an upload that is slow or stops, 400 for one that ends early.
+    `hold` is told of its bytes as they come. Raises Problem: 413 for too many bytes, before they
+    are read where their number is announced; 408 for an upload that is slow or stops, 400 for one
+    that ends early.
     """
     most = limits.megabytes * 1e6
     announced = request.headers.get("content-length", "")
@@ -57,10 +66,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     try:
         async with asyncio.timeout(limits.upload_seconds) as deadline:
             async for part in request.stream():
-                parts.append(part)
                 size += len(part)
                 if size > most:
                     raise _too_large(f"more than {limits.megabytes:g}", limits)
+                hold(len(part))
+                parts.append(part)
                 allowed = limits.upload_seconds + size / _SLOWEST
                 deadline.reschedule(start + min(allowed, limits.longest_upload))
     except TimeoutError as error:
@@ -82,6 +92,41 @@ def _too_large(found: str, limits: Limits) -> Problem:
         "make the picture smaller, or colorize it on the command line",
         Connection="close",
     )
+
+
+Hold = Callable[[int], None]
+
+
+class Held:
+    """Counts the bytes that requests hold together."""
+
+    def __init__(self, megabytes: float) -> None:
+        self._left = megabytes * 1e6
+
+    @contextmanager
+    def enter(self) -> Iterator[Hold]:
+        """Count for a request, until it ends, what it says that it holds.
+
+        What it is told by raises Problem 503 where there is no room.
+        """
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            if size > self._left:
+                raise Problem(
+                    503,
+                    "other pictures fill the memory that there is for them: try again soon",
+                    Retry_After="5",
+                    Connection="close",
+                )
+            self._left -= size
+            own += size
+
+        try:
+            yield hold
+        finally:
+            self._left += own
 
 
 class Gate:

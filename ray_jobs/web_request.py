@@ -12,7 +12,7 @@ from starlette.requests import Request
 from coloring_request import ColoringRequest
 from colorization.picture_limit import TooManyPixels, refuse_huge
 from colorization.pictures import UnreadablePicture
-from web_limits import Limits, Problem, read_body
+from web_limits import Hold, Limits, Problem, read_body
 
 FORMATS: Mapping[str, str] = {"jpg": ".jpg", "png": ".png", "webp": ".webp", "tif": ".tif"}
 CONTENT_TYPES: Mapping[str, str] = {
@@ -24,8 +24,11 @@ CONTENT_TYPES: Mapping[str, str] = {
 _JSON = "application/json"
 
 
-async def read_request(request: Request, limits: Limits) -> ColoringRequest:
-    """Read a request; raises Problem for one that is of no use, with the reason."""
+async def read_request(request: Request, limits: Limits, hold: Hold) -> ColoringRequest:
+    """Read a request; raises Problem for one that is of no use, with the reason.
+
+    `hold` is told of its bytes as they come.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON and not kind.startswith("image/") and kind != "application/octet-stream":
         raise Problem(
@@ -34,7 +37,7 @@ async def read_request(request: Request, limits: Limits) -> ColoringRequest:
             f"image/png, ...) or {_JSON}",
         )
     options = _words(request)
-    body = await read_body(request, limits)
+    body = await read_body(request, limits, hold)
     if kind == _JSON:
         body, found = await asyncio.to_thread(_from_json, body)
         if twice := options.keys() & found.keys():

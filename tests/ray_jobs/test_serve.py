@@ -261,6 +261,15 @@ def test_an_address_in_use_and_a_model_that_is_not_there_are_said_before_ray_sta
         assert not list(place.ray.iterdir())
 
 
+def test_on_a_cluster_where_something_is_served_another_server_is_refused_and_ends_nothing(
+    served: Served,
+) -> None:
+    done = served.place.run("serve.py", "--model", str(served.trained.run), "--port", "18767")
+    assert done.code == 2, done.output
+    assert "Ray Serve runs on this cluster already" in done.output
+    assert served.server.color(picture()).status == 200
+
+
 def test_sigterm_ends_it_and_leaves_no_process(served: Served) -> None:
     with new_place(served.place.folder / "third") as place:
         words = ["--model", str(served.trained.run), "--replicas", "1", "--port", "18766"]

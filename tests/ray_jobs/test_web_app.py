@@ -299,6 +299,31 @@ def test_uploads_that_stand_still_take_no_place_from_a_picture_that_is_there() -
     assert "4 pictures are being sent already" in fifth.json["error"]
 
 
+def test_uploads_hold_no_more_together_than_those_that_may_wait_could() -> None:
+    async def crowd() -> tuple[Answer, Answer]:
+        app, sent, go = build_app(Echo(), Limits(megabytes=0.001, waiting=1)), [], asyncio.Event()
+
+        async def stands() -> bytes:
+            sent.append(1)
+            await go.wait()
+            return b""
+
+        half = bytes(600)
+        first = asyncio.create_task(ask(app, "POST", "/api/colorize", [half, stands], IMAGE))
+        while not sent:
+            await asyncio.sleep(0)
+        second = await ask(app, "POST", "/api/colorize", [half], IMAGE)
+        go.set()
+        await first
+        return second, await ask(app, "POST", "/api/colorize", PNG + half, IMAGE)
+
+    second, third = asyncio.run(crowd())
+    assert second.status == 503
+    assert "fill the memory" in second.json["error"]
+    assert second.headers["retry-after"] == "5"
+    assert third.status == 200
+
+
 def test_no_upload_lasts_longer_than_minutes_however_many_bytes_are_allowed() -> None:
     assert Limits(megabytes=1).longest_upload == 35
     assert Limits(megabytes=2000).longest_upload == 270
