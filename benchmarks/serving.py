@@ -1,9 +1,9 @@
 """Prints what the server takes: latencies and throughput with and without batching, and memory.
 
-8 clients, and one alone, ask without pause for sample photographs of about a quarter of a
-megapixel, of different sizes; each answer must be a picture of its photograph's size. The model is
-a recipe's generator with random weights at its size, which takes as long as a trained one. Clients
-and server share the machine.
+8 clients, and one alone, ask without pause for sample photographs of a quarter to two fifths of a
+megapixel; each answer must be a picture of its photograph's size. The model is a recipe's generator
+with random weights at its size, which takes as long as a trained one. Clients and server share the
+machine.
 
     python benchmarks/serving.py [--recipe NAME] [--requests N] [--long N] [--batch N]
 """
