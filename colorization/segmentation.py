@@ -101,7 +101,8 @@ class Segmenter:
         height, width = rgb.shape[:2]
         scale = min(_SIDE / min(height, width), _MAX_ASPECT * _SIDE / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        pixels = torch.from_numpy(np.ascontiguousarray(_shrink(rgb, size))).to(self._device)
+        shown = np.ascontiguousarray(_shrink(rgb, size))
+        pixels = torch.tensor(shown, device=self._device)
         channels = pixels.permute(2, 0, 1)[None].float() / np.iinfo(rgb.dtype).max
         resized = F.interpolate(channels, size, mode="bilinear", antialias=True)
         mean, deviation = (resized.new_tensor(v).view(3, 1, 1) for v in (_MEAN, _DEVIATION))
