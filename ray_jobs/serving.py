@@ -178,7 +178,8 @@ def _lacking(shelf: Any) -> dict[str, str]:
     """Return the options that this server's replicas cannot follow, and why."""
     import ray
 
-    return dict(ray.get(shelf.standing.remote()).lacks)
+    standing: Any = ray.get(shelf.standing.remote())
+    return dict(standing.lacks)
 
 
 def _follow(follower: Follower, shelf: Any, ended: threading.Event, console: Console) -> None:

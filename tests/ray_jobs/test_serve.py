@@ -1,6 +1,7 @@
 """serve.py as a person runs it: an alias followed under load, lost processes, hostile clients."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -264,7 +265,11 @@ def test_an_address_in_use_and_a_model_that_is_not_there_are_said_before_ray_sta
 def test_on_a_cluster_where_something_is_served_another_server_is_refused_and_ends_nothing(
     served: Served,
 ) -> None:
-    done = served.place.run("serve.py", "--model", str(served.trained.run), "--port", "18767")
+    started = " ".join(served.place.processes().values())
+    address = re.search(r"--gcs-address=(\S+)", started)
+    assert address is not None, started
+    words = ["--model", str(served.trained.run), "--port", "18767"]
+    done = served.place.run("serve.py", *words, env={"RAY_ADDRESS": address[1]})
     assert done.code == 2, done.output
     assert "Ray Serve runs on this cluster already" in done.output
     assert served.server.color(picture()).status == 200
