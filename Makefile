@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 HOSTS := openssh-client openssh-server rsync iproute2 procps util-linux make
-BENCHMARKS := loader training_step edges colorize overhead scaling search behaviour overfit serving
+BENCHMARKS := loader training_step edges colorize overhead scaling search behaviour overfit serving instances
 
 .PHONY: setup tune test test-all test-cluster lint format ui bench clean requirements
 

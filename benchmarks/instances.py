@@ -6,14 +6,15 @@ scene model is trained on these; beside it one of the same flow, which sees ligh
 same pictures, with as many steps as both of the pair have. Scored on test pictures at full size, by
 one sample each.
 
-    python benchmarks/instances.py --work DIR [--seeds 3] [--pictures 600] [--steps 800]
+    python benchmarks/instances.py [--work DIR] [--seeds 3] [--pictures 600] [--steps 800]
 
-A killed one goes on: what lies in DIR is not made again.
+A killed one goes on where DIR is given: what lies there is not made again.
 """
 
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -57,12 +58,17 @@ Finder = Callable[[np.ndarray, str], Sequence[Detection] | None]
 def main() -> None:
     """Train for each seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="(one that is removed)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=600, help="to train on")
     parser.add_argument("--steps", type=int, default=800, help="of each model of the pair")
     options = parser.parse_args()
-    work = options.work.absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        print_table(compare((options.work or Path(folder)).absolute(), options))
+
+
+def compare(work: Path, options: argparse.Namespace) -> dict[str, list[Scores]]:
+    """Return the scores of each way to color, one for each seed."""
     found = work / "found.jsonl"
     if not found.exists():
         write_set(work, {"train": options.pictures, "val": 10, "test": 80})
@@ -72,7 +78,7 @@ def main() -> None:
         for name, scores in run(work, found, seed, options.steps).items():
             rows.setdefault(name, []).append(scores)
             print(seed, name, *(f"{score:.2f}" for score in scores), flush=True)
-    print_table(rows)
+    return rows
 
 
 def prepare(pictures: Path, out: Path, *words: str) -> None:
