@@ -6,7 +6,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from started_cluster import started_cluster
 from study_commands import ROOT, Done, Place, new_place
 
 pytestmark = pytest.mark.slow
@@ -202,25 +202,14 @@ def test_it_works_from_inside_ray_jobs_as_well(place):
 
 
 def test_a_running_cluster_is_joined_and_goes_on_running(place):
-    ray = str(Path(sys.executable).with_name("ray"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    head = [ray, "start", "--head", "--port", str(port), "--num-cpus", "2"]
-    dashboard = ["--include-dashboard", "true", "--dashboard-port", "0"]
-    environment = place.environment()
-    subprocess.run([*head, *dashboard], env=environment, check=True, capture_output=True)
-    try:
-        address = {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-        done = place.run("tune.py", *command(place), env=address)
+    with started_cluster(place) as address:
+        done = place.run("tune.py", *command(place), env={"RAY_ADDRESS": address})
         assert done.code == 0, done.output
-        assert f"on the cluster at 127.0.0.1:{port}" in done.output
+        assert f"on the cluster at {address}" in done.output
         assert_nothing_lost_or_doubled(place)
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5):
             pass
-    finally:
-        for pid in place.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
 
 TWELVE = [

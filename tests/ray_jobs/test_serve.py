@@ -1,7 +1,6 @@
 """serve.py as a person runs it: an alias followed under load, lost processes, hostile clients."""
 
 import os
-import re
 import signal
 import socket
 import threading
@@ -17,6 +16,7 @@ from bombs import bomb
 from champion import ALIAS
 from registered_models import NAME, Trained, register_again, train
 from served import Reply, Server, picture, serving
+from started_cluster import started_cluster
 from study_commands import Place, new_place
 
 # isort: split
@@ -265,14 +265,20 @@ def test_an_address_in_use_and_a_model_that_is_not_there_are_said_before_ray_sta
 def test_on_a_cluster_where_something_is_served_another_server_is_refused_and_ends_nothing(
     served: Served,
 ) -> None:
-    started = " ".join(served.place.processes().values())
-    address = re.search(r"--gcs-address=(\S+)", started)
-    assert address is not None, started
-    words = ["--model", str(served.trained.run), "--port", "18767"]
-    done = served.place.run("serve.py", *words, env={"RAY_ADDRESS": address[1]})
-    assert done.code == 2, done.output
-    assert "Ray Serve runs on this cluster already" in done.output
-    assert served.server.color(picture()).status == 200
+    with (
+        new_place(served.place.folder / "joined") as place,
+        started_cluster(place) as address,
+    ):
+        words = ["--model", str(served.trained.run), "--replicas", "1"]
+        env = {**ONE_THREAD, "RAY_ADDRESS": address}
+        with serving(place, *words, env=env) as first:
+            done = place.run("serve.py", *words, "--port", "18767", env=env)
+            assert done.code == 2, done.output
+            assert "Ray Serve runs on this cluster already" in done.output
+            assert first.color(picture()).status == 200
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass  # the cluster goes on
 
 
 def test_sigterm_ends_it_and_leaves_no_process(served: Served) -> None:
