@@ -168,7 +168,7 @@ class PictureColorizer:
             sizes = [(one.shape[2], one.shape[3]) for one in small]
             palette = palettes and palettes.instances
             colored = partly_color(self.instance, crops, sizes, options, palette)
-        latents = palettes and palettes.whole.latents(seen, options)
+        latents = palettes and palettes.whole.latents(seen, options, colored=colored)
         return list(map(View, small, self.color_seen(seen, options, colored, latents)))
 
     def see(self, picture: Picture) -> Tensor:

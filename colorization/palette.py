@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from colorization.color_transfer import mapping_between
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
 from colorization.instances import Detection, InstancesDoNotFit, scaled_mask
 from colorization.matching import Features, features, most_alike
-from colorization.models.colorizer import noise
+from colorization.models.colorizer import Colorizer, noise
 from colorization.pasting import paste
 from colorization.pictures import Picture
 from colorization.reference import decode_reference, reference_name
@@ -32,6 +33,7 @@ class Region(NamedTuple):
     latents: Tensor  # (2, *latent_shape)
     layouts: Tensor  # (2, 8, 8): lightness, made small
     look: Features
+    colors: Tensor  # (2, pixels): scaled ab
 
     def latent_for(self, lightness: Tensor) -> Tensor:
         """Return the latent (*latent_shape) for a picture of lightness (1, 1, h, w)."""
@@ -43,18 +45,21 @@ class Palette(NamedTuple):
     """Regions of references, as a model encodes them."""
 
     regions: Sequence[Region]
+    model: Colorizer
 
     def latents(
         self,
         seen: Sequence[Tensor],
         options: ColorOptions,
         masks: Sequence[np.ndarray | None] | None = None,
+        colored: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
         """Return latents (samples, *latent_shape) for each of the regions to be colored.
 
         `seen` is the lightness (1, 1, h, w) that the model sees of each, `masks` what of it belongs
-        to the region. Each takes those of the region here that is most like it. The first sample's
-        are that region's own; the others' lie at an angle of `temperature` * 45 degrees from them
+        to the region, `colored` the colors (samples, 2, h, w) that parts have already. Each takes
+        those of the region here that is most like it, moved to its colors. The first sample's
+        are these; the others' lie at an angle of `temperature` * 45 degrees from them
         toward a draw of `seed`, and so are as likely as any: at 0 they are the reference's, at 1
         (None) half its and half noise, at 2 noise alone.
         """
@@ -65,11 +70,33 @@ class Palette(NamedTuple):
         drawn = noise(options.samples, first[0].numel(), first.device, options.seed)
         found: list[Tensor] = []
         for i, lightness in enumerate(seen):
-            nearest = most_alike(_look(lightness, masks[i] if masks else None), looks)
-            own = self.regions[nearest].latent_for(lightness)
+            inside = _inside(lightness, masks[i] if masks else None)
+            nearest = most_alike(_look(lightness, inside), looks)
+            there = None if colored is None else colored[i][:1]
+            own = self._moved(self.regions[nearest], lightness, inside, there)
             mixed = math.cos(angle) * own + math.sin(angle) * drawn.view(-1, *own.shape)
             found.append(torch.cat([own[None], mixed[1:]]))
         return found
+
+    def _moved(
+        self, region: Region, lightness: Tensor, inside: np.ndarray | None, colored: Tensor | None
+    ) -> Tensor:
+        """Return a region's latent for a picture, moved to where its colors are the region's.
+
+        Decoded for another lightness a latent gives colors that are likely there: the better a
+        model knows what things are, the less of the reference's. So they are mapped to the
+        region's mean and covariance, encoded, and the latent is made no longer than it was, which
+        keeps them as likely.
+        """
+        latent = region.latent_for(lightness)
+        shown = lightness.to(latent.device)
+        parts = {} if colored is None else {"colored": colored}
+        with torch.autocast(latent.device.type, enabled=False):
+            ab = self.model.color_from(shown, latent[None], **parts)
+            mapping = mapping_between(_pixels(ab, inside), region.colors)
+            lab = torch.cat([shown, mapping(ab), *parts.values()], dim=1)
+            moved = self.model.latent_of(lab)[0]
+        return moved * (latent.norm() / moved.norm()).clamp(max=1)
 
 
 class Palettes(NamedTuple):
@@ -111,14 +138,14 @@ class References:
         ]
         instance = self._colorizer.instance
         if instance is None or options.instances is None:
-            return Palettes(Palette(whole), None)
+            return Palettes(Palette(whole, self._colorizer.model), None)
         crops = [
             _encode_region(instance, Picture(one.box.cut(picture.rgb)), one.mask)
             for picture, own in zip(pictures, found, strict=True)
             for one in own
         ]
         crops = crops or [_encode_region(instance, picture) for picture in pictures]
-        return Palettes(Palette(whole), Palette(crops))
+        return Palettes(Palette(whole, self._colorizer.model), Palette(crops, instance.model))
 
     def _find(self, number: int, picture: Picture, options: ColorOptions) -> list[Detection]:
         name = reference_name(number)
@@ -135,7 +162,7 @@ def _encode_region(
     colorizer: "PictureColorizer", picture: Picture, mask: np.ndarray | None = None
 ) -> Region:
     lab = colorizer.see_lab(picture)
-    return _region(colorizer, lab, _look(lab[:, :1], mask))
+    return _region(colorizer, lab, _inside(lab, mask))
 
 
 def _encode_whole(
@@ -149,22 +176,34 @@ def _encode_whole(
         colors = [colorizer.see_lab(Picture(one.box.cut(picture.rgb)))[:, 1:] for one in found]
         partly = paste(found, colors, picture.rgb.shape[:2], (height, width))
         shown = torch.cat([lab, partly], dim=1)
-    return _region(colorizer, shown, _look(lab[:, :1]))
+    return _region(colorizer, shown)
 
 
-def _region(colorizer: "PictureColorizer", lab: Tensor, look: Features) -> Region:
+def _region(colorizer: "PictureColorizer", lab: Tensor, inside: np.ndarray | None = None) -> Region:
     both = torch.cat([lab, lab.flip(-1)])
     with torch.autocast(lab.device.type, enabled=False):
-        return Region(colorizer.model.latent_of(both), _layouts(both[:, :1]), look)
+        latents = colorizer.model.latent_of(both)
+    look = _look(lab[:, :1], inside)
+    return Region(latents, _layouts(both[:, :1]), look, _pixels(lab[:, 1:3], inside))
 
 
 def _layouts(lightness: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(lightness, 8)[:, 0]
 
 
-def _look(lightness: Tensor, mask: np.ndarray | None = None) -> Features:
-    height, width = lightness.shape[2:]
-    inside = None if mask is None else scaled_mask(mask, height, width)
-    if inside is not None and not inside.any():
-        inside = None  # thinner than what is seen: the box has to do
+def _look(lightness: Tensor, inside: np.ndarray | None) -> Features:
     return features(lightness[0, 0].cpu().numpy(), inside)
+
+
+def _inside(seen: Tensor, mask: np.ndarray | None) -> np.ndarray | None:
+    """Return a mask at the size of what a model sees (1, C, h, w) of its box."""
+    inside = None if mask is None else scaled_mask(mask, seen.shape[2], seen.shape[3])
+    # Thinner than what is seen: the box has to do.
+    return None if inside is None or not inside.any() else inside
+
+
+def _pixels(ab: Tensor, inside: np.ndarray | None) -> Tensor:
+    """Return the colors (2, pixels) of ab (1, 2, h, w) where a mask is."""
+    if inside is None:
+        return ab[0].flatten(1)
+    return ab[0][:, torch.from_numpy(inside).to(ab.device)]

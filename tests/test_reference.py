@@ -97,6 +97,15 @@ def test_a_picture_takes_the_colors_of_its_reference(colorizer: PictureColorizer
         assert np.abs(mean_ab(colored.rgb) - mean_ab(reference)).max() < 0.03
 
 
+def test_colors_are_the_references_also_where_a_model_thinks_them_unlikely() -> None:
+    colorizer = PictureColorizer(flow(deviation=0.1), SIDE)  # decoded alone: 0.03 to 0.07 away
+    reference = tinted(0.25, -0.2, 0.5, 0.3)
+    for brightness in (-0.4, -0.2, 0.0):
+        gray = tinted(0, 0, brightness, 0.2)
+        (colored,) = colorizer(Picture(gray), ColorOptions(reference=(png(reference),)))
+        assert np.abs(mean_ab(colored.rgb) - mean_ab(reference)).max() < 0.025, brightness
+
+
 def test_of_several_references_each_picture_takes_the_one_that_is_most_like_it(
     colorizer: PictureColorizer,
 ) -> None:
