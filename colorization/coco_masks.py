@@ -55,9 +55,7 @@ def draw_polygons(
         corners = np.array(polygon, np.float64).reshape(-1, 1, 2) - (left + 0.5, top + 0.5)
         corners = np.clip(corners, -(2**20), 2**20)  # what is far outside may be anywhere there
         fixed = np.round(corners * (1 << _SHIFT)).astype(np.int32)
-        one = np.zeros_like(drawn)
-        cv2.fillPoly(one, [fixed], 1, shift=_SHIFT)
-        drawn |= one
+        cv2.fillPoly(drawn, [fixed], 1, shift=_SHIFT)
     return drawn.astype(bool)
 
 

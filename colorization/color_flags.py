@@ -6,6 +6,7 @@ say more about it, and `mask` takes its place. `reference` is one picture or sev
 """
 
 import argparse
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -47,6 +48,11 @@ def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
     their base64 with commas between. `instances` may be what `parse_instances` returns. Raises
     ConfigError with one line per fault.
     """
+    if unknown := sorted(values.keys() - FLAT_NAMES.keys()):
+        near = difflib.get_close_matches(unknown[0], FLAT_NAMES, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = ", ".join(FLAT_NAMES)
+        raise ConfigError(f"{unknown[0][:100]}: there is no such option; {hint}known are {known}")
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
     classes = data.pop("foreground", None)
@@ -84,6 +90,10 @@ def _instances(data: Data) -> Data | None:
         given = parse_instances(given, "instances")
     elif isinstance(given, list):  # JSON that holds them as they are
         given = parse_instances(json.dumps(given), "instances")
+    elif not isinstance(given, dict):
+        raise ConfigError(
+            f"instances: found {given!r}; {AUTO} or a list of what is in the picture is needed"
+        )
     return {"given": given, **part}
 
 
@@ -112,8 +122,8 @@ def read_color_flags(options: argparse.Namespace) -> ColorOptions:
             str(error),
             flags=re.MULTILINE,
         )
-        lines = (f"--{line}" for line in message.splitlines())
-        raise ConfigError("\n".join(lines)) from None
+        flags = re.sub(r"^\w+", lambda name: name[0].replace("_", "-"), message, flags=re.MULTILINE)
+        raise ConfigError("\n".join(f"--{line}" for line in flags.splitlines())) from None
 
 
 def _read(flag: str, file: str) -> bytes:

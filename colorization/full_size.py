@@ -1,5 +1,6 @@
 """Full-size pictures get the colors that a model found in small ones; their lightness stays."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,17 @@ from colorization.coloring import ColorOptions
 from colorization.pictures import Picture
 from colorization.resizing import resize, strips
 from colorization.upsampling import Bicubic, Bilateral, Guided, Upsampling, Whole
+
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """Nobody wants a picture any more."""
+
+
+def never() -> bool:
+    """Go on with a picture to its end."""
+    return False
 
 
 class View(NamedTuple):
@@ -29,18 +41,25 @@ def pixels_to_lab(rgb: np.ndarray, device: torch.device) -> Tensor:
 
 @torch.inference_mode()
 def give_colors(
-    picture: Picture, view: View, sample: int, options: ColorOptions, mask: Tensor | None = None
+    picture: Picture,
+    view: View,
+    sample: int,
+    options: ColorOptions,
+    mask: Tensor | None = None,
+    stop: Stop = never,
 ) -> Picture:
     """Return a picture with the colors of a view in place of its own.
 
     They are upsampled and saturated as options say; `mask` (H, W) in [0, 1] is how much of them
-    each pixel gets.
+    each pixel gets. Raises Stopped once `stop` says so, within a second or so.
     """
     height, width = picture.rgb.shape[:2]
     upsampling = _upsampling(view, sample, (height, width), options)
     colored = np.empty_like(picture.rgb)
     peak = np.iinfo(colored.dtype).max
     for rows in strips(height, width):
+        if stop():
+            raise Stopped
         lightness = pixels_to_lab(picture.rgb[rows], view.ab.device)[:, :1]
         ab = upsampling.rows(lightness, rows.start) * options.saturation
         if mask is not None:

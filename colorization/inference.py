@@ -12,7 +12,7 @@ from torch import Tensor
 from colorization.coloring import ColorOptions, check_options
 from colorization.config import ConfigError
 from colorization.foreground import ForegroundFinder
-from colorization.full_size import View, give_colors, pixels_to_lab
+from colorization.full_size import Stop, View, give_colors, never, pixels_to_lab
 from colorization.gain import brighten, gain_for
 from colorization.instance_colors import partly_color, see_crops
 from colorization.instances import EVERY_PICTURE, Detection, InstanceFinder
@@ -67,14 +67,15 @@ class PictureColorizer:
         Raises ConfigError for options that the model cannot follow, and where the weights of a
         segmenter or detector are not to be had, or a reference's instances lie outside of it.
         """
-        self._check(options)
+        self.check(options)
         if options.foreground is not None:
             self._foreground.prepare(options.foreground)
         if options.instances is not None:
             self._instances.prepare(options.instances)
         self._references(options)
 
-    def _check(self, options: ColorOptions) -> None:
+    def check(self, options: ColorOptions) -> None:
+        """Raise ConfigError for options that the model cannot follow."""
         check_options(options, self.model)
         if self.instance is not None and options.instances is not None:
             check_options(options, self.instance.model)
@@ -123,24 +124,31 @@ class PictureColorizer:
         pictures: Sequence[Picture],
         options: ColorOptions = DEFAULTS,
         found: Sequence[Sequence[Detection] | None] | None = None,
+        stops: Sequence[Stop] = (),
     ) -> Iterator[Iterator[Picture]]:
         """Color pictures as calls one by one do, to rounding; those that the model sees at one size
         pass through it together. Yields the samples of each picture in turn.
 
-        `found` is what `find` returns of each picture, where it was asked already.
+        `found` is what `find` returns of each picture, where it was asked already. A picture whose
+        `stops` says so is given up: its samples raise Stopped.
         """
-        self._check(options)
+        self.check(options)
         if found is None:
             found = [self.find(picture, options) for picture in pictures]
-        for picture, view in zip(pictures, self.views(pictures, options, found), strict=True):
-            yield self._finish(picture, view, options)
+        views = self.views(pictures, options, found)
+        for picture, view, stop in zip(
+            pictures, views, stops or [never] * len(pictures), strict=True
+        ):
+            yield self._finish(picture, view, options, stop)
 
-    def _finish(self, picture: Picture, view: View, options: ColorOptions) -> Iterator[Picture]:
+    def _finish(
+        self, picture: Picture, view: View, options: ColorOptions, stop: Stop
+    ) -> Iterator[Picture]:
         mask = None
         if options.foreground is not None:
             mask = torch.from_numpy(self._foreground(picture, options.foreground))
         for sample in range(options.samples):
-            yield give_colors(picture, view, sample, options, mask)
+            yield give_colors(picture, view, sample, options, mask, stop)
 
     @torch.inference_mode()
     def views(

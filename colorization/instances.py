@@ -17,7 +17,9 @@ from colorization.reference import MAX_REFERENCES, reference_name
 
 AUTO = "auto"  # says that Mask R-CNN is to look
 EVERY_PICTURE = ""  # stands for the name of any picture
+MOST_INSTANCES = 100  # of a picture; Mask R-CNN sees no more
 _MOST_COVERED = 10  # times that boxes may cover a picture in all
+_MOST_POLYGONS = 256  # of a mask
 _Side = Annotated[float, Field(ge=-1e6, le=1e6)]  # pixels
 _FORM = (
     '{"name": "a/b.jpg", "instances": [{"label": "dog", "score": 0.9, "bbox": [x, y, w, h], '
@@ -62,9 +64,14 @@ class GivenInstance(Config):
     )
 
     def model_post_init(self, context: object) -> None:
-        """Refuse boxes without pixels."""
+        """Refuse boxes without pixels, and masks that take minutes to draw."""
         if not (self.bbox[2] > 0 and self.bbox[3] > 0):
             raise ValueError(f"bbox: found {self.bbox}; a width and a height above 0 are needed")
+        polygons = self.segmentation if isinstance(self.segmentation, tuple) else ()
+        if len(polygons) > _MOST_POLYGONS:
+            raise ValueError(
+                f"segmentation: found {len(polygons)} polygons, at most {_MOST_POLYGONS} are taken"
+            )
 
     def box(self, height: int, width: int) -> Box:
         """Return what of its box lies in a picture of this size; raises InstancesDoNotFit."""
@@ -102,7 +109,6 @@ class GivenInstance(Config):
 
 
 class _Line(Config):
-    name: str  # "": any picture
     instances: tuple[GivenInstance, ...]
 
 
@@ -173,7 +179,7 @@ def find_instances(
 
     They are those given under the picture's name; where none are given at all the detector looks,
     and they are the first ones whose boxes cover the picture ten times at most. Raises
-    InstancesDoNotFit where boxes that are given cover it more often.
+    InstancesDoNotFit where boxes that are given cover it more often, or are more than 100.
     """
     height, width = rgb.shape[:2]
 
@@ -187,6 +193,11 @@ def find_instances(
         )
     boxes = [(one, one.box(height, width)) for one in options.told(name)]
     kept = [(one, box) for one, box in boxes if counts(one.score, box)]
+    if len(kept) > MOST_INSTANCES:
+        raise InstancesDoNotFit(
+            f"found {len(kept)} instances; at most {MOST_INSTANCES} of a picture are colored by "
+            "themselves: leave some out, or raise min_score or min_side"
+        )
     covered = sum(box.width * box.height for _, box in kept) / (width * height)
     if covered > _MOST_COVERED:  # each has a mask of its own
         raise InstancesDoNotFit(
@@ -219,19 +230,29 @@ def parse_instances(text: str, place: str = "") -> dict[str, tuple[GivenInstance
         except ValidationError as error:
             raise ConfigError(f"{where}{_fault(error)}") from error
     found: dict[str, tuple[GivenInstance, ...]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            read = _Line.model_validate_json(line)
+            name, instances = _read_line(line)
         except ValidationError as error:
             raise ConfigError(f"{where}line {number}: {_fault(error)}") from error
-        if read.name in found:
-            raise ConfigError(f"{where}line {number}: {read.name!r} was on an earlier line")
-        found[read.name] = read.instances
+        except ValueError as error:
+            raise ConfigError(f"{where}line {number}: {error}; needed is {_FORM}") from error
+        if name in found:
+            raise ConfigError(f"{where}line {number}: {name!r} was on an earlier line")
+        found[name] = instances
     if not found:
         raise ConfigError(f"{where}no picture is named; needed is {_FORM}")
     return found
+
+
+def _read_line(line: str) -> tuple[str, tuple[GivenInstance, ...]]:
+    """Read a line; not by pydantic's parser, which takes no names that are not UTF-8."""
+    data = json.loads(line)
+    if not isinstance(data, dict) or not isinstance(name := data.pop("name", None), str):
+        raise ValueError("names no picture")
+    return name, _Line.model_validate(data).instances
 
 
 def read_instances(path: Path) -> dict[str, tuple[GivenInstance, ...]]:
@@ -241,6 +262,16 @@ def read_instances(path: Path) -> dict[str, tuple[GivenInstance, ...]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the instances {path}: {error}") from error
     return parse_instances(text, str(path))
+
+
+def check_unnamed(options: InstanceOptions | None) -> None:
+    """Raise ConfigError where instances are given by name, for pictures that have none."""
+    given = None if options is None else options.given
+    if given is not None and EVERY_PICTURE not in given:
+        raise ConfigError(
+            f"instances: found lines by names of pictures, as {next(iter(given), '')!r}; a picture "
+            "that is sent has no name: send a list of what is in it"
+        )
 
 
 def check_names(options: InstanceOptions | None, names: Collection[str]) -> None:

@@ -5,6 +5,7 @@ import binascii
 from typing import Annotated
 
 import cv2
+import numpy as np
 import torch
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
@@ -72,8 +73,13 @@ def reference_name(index: int) -> str:
 
 
 def decode_reference(data: bytes) -> Picture:
-    """Return a reference, upright and by its color profile."""
-    return decode(data, "the reference", managed=True)[1]
+    """Return a reference, upright and by its color profile; gray where it is mostly transparent."""
+    picture = decode(data, "the reference", managed=True)[1]
+    if picture.alpha is None:
+        return picture
+    unseen = picture.alpha < np.iinfo(picture.alpha.dtype).max / 2
+    grays = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
+    return Picture(np.where(unseen[..., None], grays[..., None], picture.rgb))
 
 
 def _mean_chroma(picture: Picture) -> float:

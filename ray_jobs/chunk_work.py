@@ -10,10 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cluster import connect, find_running
 from curator import Chunk
+from worker_fault import worker_fault
 
 
 class WorkersFailed(RuntimeError):
-    """No worker could go on: what they wrote down stays, to go on with."""
+    """No worker could go on, and of what: what they wrote down stays, to go on with."""
 
 
 def work_off(
@@ -58,7 +59,7 @@ def work_off(
                 if row["said"]:
                     console.print(row["said"], markup=False, soft_wrap=True)
         except ray.exceptions.RayError as error:
-            raise WorkersFailed(str(error).strip().splitlines()[-1]) from error
+            raise WorkersFailed(worker_fault(error)) from error
 
 
 def _progress(console: Console) -> Progress:

@@ -21,6 +21,7 @@ from colorization.pair import exported_files, load_colorizer
 from painter import Attempts, Painter, Work, jobs_row, read_outcome
 from picture_place import PicturePlace
 from stored_models import exported_model
+from worker_fault import worker_fault
 
 if TYPE_CHECKING:
     import ray
@@ -148,9 +149,9 @@ def _work_off(
                 summary.add(outcome)
                 progress.show(outcome)
         except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = worker_fault(error)
             console.print(Text(f"no actor could go on: {reason}", style="red"))
-            console.print("what was done stays; the same command goes on with it")
+            console.print("what was done stays; without this fault the same command goes on")
 
 
 def _left(summary: Summary, total: int) -> int:

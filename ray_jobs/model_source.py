@@ -76,9 +76,9 @@ class ModelSource:
 
 
 def _read(folder: Path, label: str, version: str) -> ServedModel:
-    load_colorizer(folder)
+    pair = load_colorizer(folder).instance is not None
     model, experiment = load_exported(folder)
-    about = About(label, version, experiment.model.name, model.stochastic, model.encodes)
+    about = About(label, version, experiment.model.name, model.stochastic, model.encodes, pair)
     return ServedModel(about, exported_files(folder))
 
 

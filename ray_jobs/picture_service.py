@@ -14,9 +14,15 @@ from colorization.color_flags import FLAT_NAMES, parse_flat
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
 from colorization.foreground import ForegroundOptions
+from colorization.full_size import Stopped
 from colorization.helper_weights import refuse_download
 from colorization.inference import DamagedModel, PictureColorizer
-from colorization.instances import InstanceOptions
+from colorization.instances import (
+    EVERY_PICTURE,
+    MOST_INSTANCES,
+    InstanceOptions,
+    check_unnamed,
+)
 from colorization.photographs import Photograph, Signature, read_photograph, write_photograph
 from colorization.picture_limit import MAX_MEGAPIXELS, TooManyPixels, refuse_huge
 from colorization.pictures import Picture, UnreadablePicture, read_header
@@ -63,19 +69,33 @@ class PictureService:
         try:
             self._refuse_many(request.options)
             options = parse_flat(_typed(request.options))
+            check_unnamed(options.instances)
+            self._colorizer.check(options)
             refuse_download(options)  # which others would wait for
             self._colorizer.prepare(options)
             pixels = refuse_huge(request.picture, NAME, "this server", self._megapixels)
         except (ConfigError, UnreadablePicture) as error:
             return refusal(error)
-        if pixels * options.samples > self._megapixels:
-            fits = int(self._megapixels / pixels)
+        crops = self._megapixels_of_crops(options)
+        if (pixels + crops) * options.samples > self._megapixels:
+            fits = int(self._megapixels / (pixels + crops))
+            things = f" and things of {crops:.2g}" if crops else ""
+            advice = f"ask for {fits}" if fits else "make it smaller, or name fewer things"
             return Refusal(
                 413,
-                f"samples: found {options.samples} of a picture of {pixels:.0f} megapixels; this "
-                f"server makes at most {self._megapixels:g} megapixels a request: ask for {fits}",
+                f"samples: found {options.samples} of a picture of {pixels:.2g} megapixels"
+                f"{things}; this server makes at most {self._megapixels:g} megapixels a request: "
+                f"{advice}",
             )
         return Asked(request, options)
+
+    def _megapixels_of_crops(self, options: ColorOptions) -> float:
+        """Return how many million pixels the instance model colors at most for a sample."""
+        asked, instance = options.instances, self._colorizer.instance
+        if asked is None or instance is None:
+            return 0.0
+        count = MOST_INSTANCES if asked.given is None else len(asked.told(EVERY_PICTURE))
+        return min(count, MOST_INSTANCES) * instance.size**2 / 1e6
 
     def _refuse_many(self, options: Mapping[str, Any]) -> None:
         """Raise TooManyPixels where mask and references have too many together, by their headers.
@@ -116,7 +136,11 @@ class PictureService:
         options = held[0][1].options
         signature = Signature(self._colorizer, options)
         try:
-            colored = self._colorizer.batch([shot.picture for _, _, shot in held], options)
+            colored = self._colorizer.batch(
+                [shot.picture for _, _, shot in held],
+                options,
+                stops=[one.abandoned.is_set for _, one, _ in held],
+            )
             for (i, one, shot), samples in zip(held, colored, strict=True):
                 answers[i] = self._encode(one, shot, samples, signature)
         # What one picture brings a network or the memory to must not take the others' answers.
@@ -136,10 +160,10 @@ class PictureService:
         made: list[bytes] = []
         try:
             for number, picture in enumerate(samples):
-                if asked.abandoned.is_set():
-                    return None
                 record = signature.record(shot.digest, f"{number}")
                 made.append(write_photograph(picture, shot, record, suffix))
+        except Stopped:
+            return None
         except (ConfigError, UnreadablePicture) as error:  # a mask that does not fit
             return refusal(error)
         return Colored(made, suffix, self.about.label, self.about.version)

@@ -103,7 +103,8 @@ def prepare(job: Preparation) -> int:
         print_result(console, job.out, manifest, assignment.moved, time.monotonic() - started)
         return 0
     except WorkersFailed as error:
-        print(f"{error}\nwhat was done stays; the same command goes on with it", file=sys.stderr)
+        print(f"no worker could go on: {error}", file=sys.stderr)
+        print("what was done stays; without this fault the same command goes on", file=sys.stderr)
         return 1
     finally:
         shut_down()

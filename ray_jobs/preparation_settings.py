@@ -20,6 +20,7 @@ from colorization.data.given_instances import GivenInstances
 from colorization.data.packing import digest_of_all
 from colorization.data.sources import SourceConfig
 from colorization.data.splits import SharesText
+from colorization.instances import EVERY_PICTURE
 from colorization.mask_rcnn import MaskRCNNDetector
 from curator import MASK_RCNN, make_detections
 
@@ -179,7 +180,7 @@ def _check_instances(settings: Settings, path: Path, collections: Sequence[Colle
     _refuse_twice(settings, given, names)
     known = {one.label for name in given for one in given.told(name)}
     check_wanted(settings.wanted, known, str(path))
-    if names.keys().isdisjoint(given):
+    if EVERY_PICTURE not in set(given) and names.keys().isdisjoint(given):
         raise ConfigError(
             f"detections: {path} names {next(iter(given), 'nothing')!r} and others, none of which "
             "is among the pictures: a picture's name is its path below its source"

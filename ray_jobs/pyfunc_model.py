@@ -17,6 +17,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from colorization.color_flags import FLAT_NAMES, parse_flat
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
+from colorization.instances import check_unnamed
 from colorization.pair import load_colorizer
 from colorization.photographs import colorize_bytes
 from colorization.picture_limit import refuse_huge
@@ -63,6 +64,7 @@ class ColorizerModel(PythonModel):
     def _options(self, params: Mapping[str, Any]) -> ColorOptions:
         try:
             options = parse_flat(params)
+            check_unnamed(options.instances)
             self._colorizer.prepare(options)
         except ConfigError as error:
             raise MlflowException.invalid_parameter_value(f"params: {error}") from error

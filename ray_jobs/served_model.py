@@ -16,6 +16,7 @@ class About:
     family: str
     draws: bool  # several samples, and a temperature
     takes_reference: bool
+    takes_instances: bool = False
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ class ModelAnswer(BaseModel):
     family: str = Field(examples=["gan"])
     draws: bool = Field(description="whether samples and temperature may be asked for")
     takes_reference: bool = Field(description="whether a reference picture may be given")
+    takes_instances: bool = Field(
+        description="whether it is a pair, which colors things by themselves"
+    )
     lacks: list[str] = Field(
         description="options that need networks whose weights this server does not have",
         examples=[["foreground"]],

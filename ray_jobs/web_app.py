@@ -106,6 +106,7 @@ def build_app(
             family=found.family,
             draws=found.draws,
             takes_reference=found.takes_reference,
+            takes_instances=found.takes_instances,
             lacks=sorted(standing.lacks),
             max_megabytes=limits.megabytes,
             max_megapixels=limits.megapixels,

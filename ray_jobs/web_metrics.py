@@ -30,7 +30,7 @@ class Metrics:
         )
         self._waiting = Gauge(
             "colorization_waiting",
-            "Pictures that are uploaded, wait or are being colored",
+            "Pictures that wait or are being colored",
             registry=self._registry,
         )
         self._model = Gauge(

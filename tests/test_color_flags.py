@@ -88,6 +88,8 @@ def test_a_reference_that_is_none_is_named_by_its_file(tmp_path: Path) -> None:
         (["--foreground", "--softness", "-1"], "--softness: found '-1'"),
         (["--softness", "3"], "--softness: says how color is kept in a foreground, and none"),
         (["--invert"], "--invert: says how"),
+        (["--min-side", "9"], "--min-side: says which instances"),
+        (["--instances", "auto", "--min-side", "0"], "--min-side: found '0'"),
         (["--foreground", "persn"], "--foreground: found 'persn'"),
         (["--mask", "nowhere.png"], "--mask: nowhere.png: No such file"),
         (["--mask", __file__], "--mask: the mask: found text"),
@@ -104,3 +106,5 @@ def test_what_cannot_be_meant_is_named(words: list[str], message: str) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'samples'"):
         parse_flat({"sampels": 2})
+    with pytest.raises(ConfigError, match=r"did you mean 'min_score'.* segmenter, mask,"):
+        parse_flat({"min_scor": 0.2})

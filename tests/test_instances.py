@@ -3,9 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from colorization.coco_masks import RunLengths
 from colorization.config import ConfigError
+from colorization.data.given_instances import GivenInstances
 from colorization.instances import (
     EVERY_PICTURE,
     Box,
@@ -49,6 +51,26 @@ def test_instances_must_be_sure_and_large_enough() -> None:
 def test_of_a_detectors_boxes_as_many_are_taken_as_cover_the_picture_ten_times() -> None:
     seen = [thing(1 - number / 100, 200, 100) for number in range(12)]
     assert find_instances(PICTURE, InstanceOptions(), detector=Planted(*seen)) == seen[:10]
+
+
+def test_more_instances_than_may_be_are_an_error_of_their_picture() -> None:
+    one = GivenInstance(bbox=(0, 0, 1, 1))
+    asked = InstanceOptions(given={"": (one,) * 101}, min_side=1)
+    with pytest.raises(InstancesDoNotFit, match="found 101 instances; at most 100"):
+        find_instances(PICTURE, asked)
+    assert find_instances(PICTURE, asked.model_copy(update={"min_side": 2})) == []
+    triangle = (0.0, 0.0, 9.0, 0.0, 9.0, 9.0)
+    with pytest.raises(ValidationError, match="found 257 polygons, at most 256"):
+        GivenInstance(bbox=(0, 0, 9, 9), segmentation=(triangle,) * 257)
+
+
+@pytest.mark.parametrize("name", ["a\udcff.jpg", "a\u2028b.jpg", "a\x0cb.jpg", "ä.jpg"])
+def test_a_line_that_was_written_is_read_whatever_the_name(name: str, tmp_path: Path) -> None:
+    line = instances_line(name, [thing(0.9, 70, 80)], 100, 200)
+    (instance,) = parse_instances(line)[name]
+    assert instance.bbox == (0, 0, 70, 80)
+    (tmp_path / "found.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert GivenInstances(tmp_path / "found.jsonl").told(name) == (instance,)
 
 
 def test_given_instances_take_the_place_of_the_detector_by_the_pictures_name() -> None:
@@ -121,7 +143,7 @@ def test_what_was_found_is_written_as_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "EOF"),
+        ("{", "Expecting property name"),
         ('{"name": "b"}', "instances"),
         ('{"name": "a", "instances": []}', "'a' was on an earlier line"),
         ('{"name": "b", "instances": [{"bbox": [0, 0, 0, 5]}]}', "above 0"),

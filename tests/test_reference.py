@@ -193,6 +193,25 @@ def test_references_travel_as_bytes_and_as_base64() -> None:
     assert parse(ColorOptions, expected.model_dump(mode="json")) == expected
 
 
+def test_what_is_transparent_in_a_reference_lends_no_color(colorizer: PictureColorizer) -> None:
+    with pytest.raises(ConfigError, match=r"reference\.0: found a gray picture"):
+        parse_flat({"reference": rgba(WARM, 0)})
+    half = np.hstack([WARM, COLD])
+    alpha = np.repeat([[255] * SIDE + [0] * SIDE], SIDE, 0).astype(np.uint8)
+    light = rgb_to_lab(torch.from_numpy(half).permute(2, 0, 1)[None])[:, :1]
+    gray = lab_to_rgb(torch.cat([light, torch.zeros(1, 2, SIDE, 2 * SIDE)], 1))[0]
+    cut = np.hstack([WARM, np.rint(gray.permute(1, 2, 0).numpy() * 255).astype(np.uint8)[:, SIDE:]])
+    expected, found = (
+        colorizer(Picture(half), parse_flat({"reference": data}))[0].rgb.astype(int)
+        for data in (png(cut), rgba(half, alpha))
+    )
+    assert np.abs(expected - found).mean() < 1
+
+
+def rgba(rgb: np.ndarray, alpha: np.ndarray | int) -> bytes:
+    return encode_picture(Picture(rgb, np.full(rgb.shape[:2], alpha, np.uint8)), ".png")
+
+
 def test_a_reference_is_seen_upright(colorizer: PictureColorizer, tmp_path: Path) -> None:
     upright, turned = np.vstack([WARM, COLD]), tmp_path / "turned.png"
     exif = Image.Exif()

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from colorization.config import ConfigError
-from colorization.instances import GivenInstance, InstanceOptions, parse_instances
+from colorization.instances import EVERY_PICTURE, GivenInstance, InstanceOptions, parse_instances
 
 
 class GivenInstances:
     """The lines of a file of instances by the names of pictures; 1 kB each, unread.
+
+    That of the name "" is for the pictures that have none of their own.
 
     Raises ConfigError where the file cannot be read or a line names no picture, and when a line of
     another kind is asked for.
@@ -22,7 +24,12 @@ class GivenInstances:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the instances {path}: {error}") from error
-        for number, line in enumerate(text.splitlines(), start=1):
+        if text.lstrip().startswith("["):
+            raise ConfigError(
+                f"{path}: found a list, which says what is in one picture; needed is a line of "
+                'JSON for each: {"name": "a/b.jpg", "instances": [...]}'
+            )
+        for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():
                 continue
             try:
@@ -41,7 +48,9 @@ class GivenInstances:
         return iter(self._lines)
 
     def told(self, name: str) -> tuple[GivenInstance, ...]:
-        """Return what is said to be in a picture: nothing where it is not named."""
+        """Return what is said to be in a picture, or in any; nothing where neither is said."""
+        if name not in self._lines:
+            name = EVERY_PICTURE
         line = self._lines.get(name)
         return () if line is None else parse_instances(line, str(self._path))[name]
 

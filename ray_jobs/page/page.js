@@ -163,13 +163,14 @@ async function color() {
     if (running.signal.aborted) return;
     offerSamples();
     clearInterval(clock);
-    if (model) $("model").textContent = model; // it may be a newer one than before
+    if (model && model !== state.model?.model) await meet(); // a newer one, of other options
     say(`Colored in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
   } catch (error) {
     if (running.signal.aborted || error.name === "AbortError") return;
     clearInterval(clock);
     say("");
     complain(error instanceof Fault ? error.message : `The page failed: ${error.message}`);
+    await meet(); // perhaps of another model, that takes other options
   } finally {
     clearInterval(clock);
   }

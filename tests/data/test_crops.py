@@ -76,6 +76,20 @@ def test_of_a_box_enough_must_lie_within_the_picture(photos: Path) -> None:
     assert "64 are needed" in seen.reason
 
 
+def test_a_line_without_a_name_is_for_the_pictures_that_have_none_of_their_own(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "found.jsonl"
+    any_picture = {"name": "", "instances": [{"label": "dog", "bbox": [0, 0, 80, 80]}]}
+    path.write_text('{"name": "a", "instances": []}\n' + json.dumps(any_picture))
+    given = GivenInstances(path)
+    assert given.told("a") == ()
+    assert [one.label for one in given.told("elsewhere")] == ["dog"]
+    path.write_text(json.dumps(any_picture["instances"]))
+    with pytest.raises(ConfigError, match="found a list, which says what is in one picture"):
+        GivenInstances(path)
+
+
 def test_a_file_is_read_line_by_line_and_its_faults_are_named(tmp_path: Path) -> None:
     path = tmp_path / "found.jsonl"
     path.write_text('{"name": "a", "instances": []}\n{"name": "b"}\n')

@@ -107,6 +107,8 @@ def test_mask_rcnn_says_where_instances_are_and_writes_it_down(tmp_path: Path) -
         weights.mkdir(parents=True)
         torch.manual_seed(0)
         state = maskrcnn_resnet50_fpn_v2(weights_backbone=None).state_dict()
+        for part in ("weight", "bias"):
+            state[f"roi_heads.box_predictor.cls_score.{part}"].zero_()
         state["roi_heads.box_predictor.cls_score.bias"][18] = 20.0  # dog, everywhere
         torch.save(state, weights / "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth")
         fill(place.folder, 6)

@@ -1,6 +1,7 @@
 """What a replica makes of requests: the command line's bytes, and errors that cost one alone."""
 
 import base64
+import json
 import re
 from io import BytesIO
 from pathlib import Path
@@ -14,10 +15,12 @@ from PIL import Image
 from coloring_request import Answer, Colored, ColoringRequest, Refusal
 from colorization.coloring import ColorOptions
 from colorization.inference import PictureColorizer
+from colorization.pair import load_colorizer
 from colorization.photographs import colorize_bytes
 from picture_service import PictureService
 from served_model import About
 from tiny_colorizers import Tones
+from tiny_pair import untrained_pair
 
 ABOUT = About("tones version 2", "2", "cvae", draws=True, takes_reference=False)
 
@@ -97,6 +100,41 @@ def test_what_is_wrong_with_one_of_a_batch_costs_that_one_alone(service: Picture
         assert one == ask(service, request)[0]
 
 
+def test_one_that_nobody_waits_for_any_more_is_given_up_while_it_is_colored(
+    service: PictureService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, left = (service.read(ColoringRequest(encoded(size=(200, 300)), {})) for _ in range(2))
+    assert not isinstance(kept, Refusal)
+    assert not isinstance(left, Refusal)
+    views, looks = service._colorizer.views, []
+
+    def leave(*arguments: Any) -> Any:
+        left.abandoned.set()
+        looks.append(1)
+        return views(*arguments)
+
+    monkeypatch.setattr(service._colorizer, "views", leave)
+    first, second = service.answer([kept, left])
+    assert isinstance(first, Colored)
+    assert second is None
+    assert looks == [1]
+
+
+def test_things_to_be_colored_count_as_pixels_of_each_sample(tmp_path: Path) -> None:
+    pair = load_colorizer(untrained_pair(tmp_path))
+    assert pair.instance is not None
+    service = PictureService(pair, ABOUT, megapixels=1)
+    things = [{"bbox": [0, 0, 9, 9]}] * 20
+    asked = {"instances": things, "min_side": 1}
+    assert not isinstance(service.read(ColoringRequest(encoded(), asked)), Refusal)
+    crops = 20 * pair.instance.size**2 / 1e6
+    refused = service.read(ColoringRequest(encoded(), {**asked, "samples": 64}))
+    assert isinstance(refused, Refusal)
+    assert refused.status == 413
+    assert f"and things of {crops:.2g}; this server makes at most 1" in refused.reason
+    assert f"ask for {int(1 / (crops + 0.0024))}" in refused.reason
+
+
 def test_one_that_nobody_waits_for_is_not_colored(service: PictureService) -> None:
     kept, left = (service.read(ColoringRequest(encoded(seed=i), {})) for i in (0, 1))
     assert not isinstance(kept, Refusal)
@@ -149,12 +187,17 @@ def test_instances_may_be_a_list_of_json_and_errors_name_them_as_they_were_sent(
     service: PictureService,
 ) -> None:
     reasons: list[str] = []
-    wrong: list[Any] = [[{"bbox": [0, 0, 0, 5]}], 7]
+    named = {"name": "old.jpg", "instances": [{"bbox": [0, 0, 9, 9]}]}
+    wrong: list[Any] = [[{"bbox": [0, 0, 0, 5]}], 7, json.dumps(named), {"old.jpg": []}, "auto"]
     for instances in wrong:
         answer = service.read(ColoringRequest(encoded(), {"instances": instances}))
         assert isinstance(answer, Refusal)
         assert answer.status == 422
         reasons.append(answer.reason)
     assert "a width and a height above 0" in reasons[0]
+    assert "auto or a list of what is in the picture is needed" in reasons[1]
+    for reason in reasons[2:4]:
+        assert "'old.jpg'; a picture that is sent has no name" in reason
+    assert "this model is none of a pair" in reasons[4]
     assert all(reason.startswith("instances") for reason in reasons)
     assert not [reason for reason in reasons if "given" in reason]
