@@ -96,7 +96,7 @@ class Palette(NamedTuple):
             mapping = mapping_between(_pixels(ab, inside), region.colors)
             lab = torch.cat([shown, mapping(ab), *parts.values()], dim=1)
             moved = self.model.latent_of(lab)[0]
-        return moved * (latent.norm() / moved.norm()).clamp(max=1)
+        return moved * (latent.norm() / moved.norm().clamp(min=1e-6)).clamp(max=1)
 
 
 class Palettes(NamedTuple):
