@@ -26,7 +26,7 @@ def mapping_between(colors: Tensor, wanted: Tensor) -> ColorMapping:
     """Return what gives colors (2, N) mean and covariance of those wanted (2, M), scaled ab.
 
     Of all affine mappings that do it is the one that moves colors least: the linear
-    Monge-Kantorovich mapping (Pitie and Kokaram 2007, eq. 4). Colors that hardly vary are not
+    Monge-Kantorovich mapping (Pitie and Kokaram 2007). Colors that hardly vary are not
     spread without bounds: a deviation of 3 units of Lab is added to both.
     """
     (mean, spread), (wanted_mean, wanted_spread) = _moments(colors), _moments(wanted)
