@@ -1,5 +1,6 @@
 """What several tests share: a tiny experiment, and two ranks that stay up for the session."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,10 @@ from colorization import config
 from colorization.experiment import Experiment
 from rank_pool import RankPool
 from tiny_experiment import TINY
+
+# What a shell starts in the background ignores Ctrl-C, and so would what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
