@@ -35,7 +35,7 @@ from colorization.data.packing import (
 from colorization.data.splits import SPLITS, parse_shares
 from curator import MASK_RCNN, Chunk, Curator, cut_out
 from instance_search import search_instances
-from preparation_report import print_result, write_contact_sheet
+from preparation_report import print_result, say, write_contact_sheet
 from preparation_settings import Preparation, check_classes, check_place, results_of
 from storage import lock_folder
 
@@ -69,7 +69,7 @@ def prepare(job: Preparation) -> int:
             found = (old["listing"], old["shard_megabytes"])
             if found == as_asked and _is_whole(job.out, old):
                 _clear(job.out, old, old)
-                console.print(f"{job.out} is prepared already: data {old['hash']}")
+                say(console, f"{job.out} is prepared already: data {old['hash']}")
                 return 0
         looked = _look(job, chunks, told, console)
         if old is not None:

@@ -66,17 +66,17 @@ def print_result(
     for split in SPLITS:
         table.add_row(f"kept: {split}", str(counts[split]))
     for source in manifest["sources"]:
-        _say(console, source["found"])
+        say(console, source["found"])
     console.print(table)
     for move in moved:
-        _say(console, f"moved: {move.name} {move.before} -> {move.after}: {move.because}")
+        say(console, f"moved: {move.name} {move.before} -> {move.after}: {move.because}")
     size = sum(shard["file_bytes"] for shard in manifest["shards"]) / 1e9
     console.print(f"{len(manifest['shards'])} shards, {size:.2f} GB, {seconds:.0f} s")
-    console.print(f"data {manifest['hash']} in {out}", soft_wrap=True)
-    console.print(f"look at {out / CONTACT_SHEET}", soft_wrap=True)
-    console.print(f"train on it: data.source.name=packed data.source.path={out}", soft_wrap=True)
+    say(console, f"data {manifest['hash']} in {out}")
+    say(console, f"look at {out / CONTACT_SHEET}")
+    say(console, f"train on it: data.source.name=packed data.source.path={out}")
 
 
-def _say(console: Console, text: str) -> None:
+def say(console: Console, text: str) -> None:
     """Print a line with names in it, which may hold brackets and bytes that are no letters."""
     console.print(text.encode(errors="replace").decode(), markup=False, soft_wrap=True)
