@@ -52,7 +52,7 @@ def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
         near = difflib.get_close_matches(unknown[0], FLAT_NAMES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         known = ", ".join(FLAT_NAMES)
-        raise ConfigError(f"{unknown[0][:100]}: there is no such option; {hint}known are {known}")
+        raise ConfigError(f"{unknown[0][:100]!r}: there is no such option; {hint}known are {known}")
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}
     classes = data.pop("foreground", None)

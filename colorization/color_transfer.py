@@ -36,6 +36,19 @@ def mapping_between(colors: Tensor, wanted: Tensor) -> ColorMapping:
     return ColorMapping(matrix.to(colors), offset.to(colors))
 
 
+def distance_between(colors: Tensor, wanted: Tensor) -> Tensor:
+    """Return how far colors (2, N) are from those wanted (2, M) by mean and covariance.
+
+    The Wasserstein distance of the normal distributions of both, which the mapping covers (Pitie
+    and Kokaram 2007), of scaled ab.
+    """
+    (mean, spread), (wanted_mean, wanted_spread) = _moments(colors), _moments(wanted)
+    root = _power(spread, 0.5)
+    common = torch.trace(_power(root @ wanted_spread @ root, 0.5))
+    apart = torch.trace(spread) + torch.trace(wanted_spread) - 2 * common
+    return ((mean - wanted_mean).square().sum() + apart.clamp(min=0)).sqrt()
+
+
 def _moments(colors: Tensor) -> tuple[Tensor, Tensor]:
     exact = colors.double()
     spread = torch.cov(exact, correction=0) + _FAINTEST**2 * torch.eye(2).to(exact)

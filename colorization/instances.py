@@ -19,7 +19,7 @@ AUTO = "auto"  # says that Mask R-CNN is to look
 EVERY_PICTURE = ""  # stands for the name of any picture
 MOST_INSTANCES = 100  # of a picture; Mask R-CNN sees no more
 _MOST_COVERED = 10  # times that boxes may cover a picture in all
-_MOST_POLYGONS = 256  # of a mask
+_MOST_POLYGONS, _MOST_CORNERS = 256, 5000  # of a mask
 _Side = Annotated[float, Field(ge=-1e6, le=1e6)]  # pixels
 _FORM = (
     '{"name": "a/b.jpg", "instances": [{"label": "dog", "score": 0.9, "bbox": [x, y, w, h], '
@@ -71,6 +71,10 @@ class GivenInstance(Config):
         if len(polygons) > _MOST_POLYGONS:
             raise ValueError(
                 f"segmentation: found {len(polygons)} polygons, at most {_MOST_POLYGONS} are taken"
+            )
+        if (corners := sum(map(len, polygons)) // 2) > _MOST_CORNERS:
+            raise ValueError(
+                f"segmentation: found {corners} corners, at most {_MOST_CORNERS} are taken"
             )
 
     def box(self, height: int, width: int) -> Box:
@@ -174,8 +178,10 @@ def find_instances(
     options: InstanceOptions,
     name: str = EVERY_PICTURE,
     detector: InstanceDetector | None = None,
+    labels: Collection[str] = (),
 ) -> list[Detection]:
-    """Return the instances of a picture (H, W, 3) that are sure and large enough.
+    """Return the instances of a picture (H, W, 3) that are sure and large enough, of some classes
+    (none: of all).
 
     They are those given under the picture's name; where none are given at all the detector looks,
     and they are the first ones whose boxes cover the picture ten times at most. Raises
@@ -183,16 +189,17 @@ def find_instances(
     """
     height, width = rgb.shape[:2]
 
-    def counts(score: float, box: Box) -> bool:
-        return score > options.min_score and min(box.width, box.height) >= options.min_side
+    def counts(label: str, score: float, box: Box) -> bool:
+        large = min(box.width, box.height) >= options.min_side
+        return score > options.min_score and large and (not labels or label in labels)
 
     if options.given is None and detector is not None:
         return _first(
-            (one for one in detector.find(rgb) if counts(one.score, one.box)),
+            (one for one in detector.find(rgb) if counts(one.label, one.score, one.box)),
             _MOST_COVERED * width * height,
         )
     boxes = [(one, one.box(height, width)) for one in options.told(name)]
-    kept = [(one, box) for one, box in boxes if counts(one.score, box)]
+    kept = [(one, box) for one, box in boxes if counts(one.label, one.score, box)]
     if len(kept) > MOST_INSTANCES:
         raise InstancesDoNotFit(
             f"found {len(kept)} instances; at most {MOST_INSTANCES} of a picture are colored by "
@@ -248,11 +255,14 @@ def parse_instances(text: str, place: str = "") -> dict[str, tuple[GivenInstance
 
 
 def _read_line(line: str) -> tuple[str, tuple[GivenInstance, ...]]:
-    """Read a line; not by pydantic's parser, which takes no names that are not UTF-8."""
-    data = json.loads(line)
+    """Read a line; its name not by pydantic's parser, which takes none that are not UTF-8."""
+    try:
+        data = json.loads(line)
+    except RecursionError:
+        raise ValueError("found brackets within brackets without end") from None
     if not isinstance(data, dict) or not isinstance(name := data.pop("name", None), str):
         raise ValueError("names no picture")
-    return name, _Line.model_validate(data).instances
+    return name, _Line.model_validate_json(json.dumps(data)).instances
 
 
 def read_instances(path: Path) -> dict[str, tuple[GivenInstance, ...]]:
@@ -270,7 +280,7 @@ def check_unnamed(options: InstanceOptions | None) -> None:
     if given is not None and EVERY_PICTURE not in given:
         raise ConfigError(
             f"instances: found lines by names of pictures, as {next(iter(given), '')!r}; a picture "
-            "that is sent has no name: send a list of what is in it"
+            "that is sent has no name: send a list of what is in it, or name its line ''"
         )
 
 

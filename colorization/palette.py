@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from colorization.color_transfer import mapping_between
+from colorization.color_transfer import distance_between, mapping_between
 from colorization.coloring import ColorOptions
 from colorization.config import ConfigError
-from colorization.instances import Detection, InstancesDoNotFit, scaled_mask
+from colorization.instances import (
+    MOST_INSTANCES,
+    Detection,
+    InstancesDoNotFit,
+    scaled_mask,
+)
 from colorization.matching import Features, features, most_alike
 from colorization.models.colorizer import Colorizer, noise
 from colorization.pasting import paste
 from colorization.pictures import Picture
-from colorization.reference import decode_reference, reference_name
+from colorization.reference import decode_reference, reference_name, visible_part
 
 if TYPE_CHECKING:
     from colorization.inference import PictureColorizer
@@ -85,18 +90,23 @@ class Palette(NamedTuple):
 
         Decoded for another lightness a latent gives colors that are likely there: the better a
         model knows what things are, the less of the reference's. So they are mapped to the
-        region's mean and covariance, encoded, and the latent is made no longer than it was, which
-        keeps them as likely.
+        region's mean and covariance, encoded, and the latent is made no longer than it was, or
+        than a draw is in the mean, which keeps them likely. Where the region's colors are so
+        unlikely that this takes them further away, the latent stays as it is.
         """
         latent = region.latent_for(lightness)
         shown = lightness.to(latent.device)
         parts = {} if colored is None else {"colored": colored}
         with torch.autocast(latent.device.type, enabled=False):
             ab = self.model.color_from(shown, latent[None], **parts)
-            mapping = mapping_between(_pixels(ab, inside), region.colors)
-            lab = torch.cat([shown, mapping(ab), *parts.values()], dim=1)
-            moved = self.model.latent_of(lab)[0]
-        return moved * (latent.norm() / moved.norm().clamp(min=1e-6)).clamp(max=1)
+            before = _pixels(ab, inside)
+            mapped = mapping_between(before, region.colors)(ab)
+            moved = self.model.latent_of(torch.cat([shown, mapped, *parts.values()], dim=1))[0]
+            longest = latent.norm().clamp(min=math.sqrt(latent.numel()))
+            moved = moved * (longest / moved.norm().clamp(min=1e-6)).clamp(max=1)
+            after = _pixels(self.model.color_from(shown, moved[None], **parts), inside)
+        nearer = distance_between(after, region.colors) < distance_between(before, region.colors)
+        return moved if nearer else latent
 
 
 class Palettes(NamedTuple):
@@ -139,8 +149,13 @@ class References:
         instance = self._colorizer.instance
         if instance is None or options.instances is None:
             return Palettes(Palette(whole, self._colorizer.model), None)
+        if sum(map(len, found)) > MOST_INSTANCES:
+            raise ConfigError(
+                f"instances: found {sum(map(len, found))} in references; at most {MOST_INSTANCES} "
+                "are taken: leave some out, or raise min_score or min_side"
+            )
         crops = [
-            _encode_region(instance, Picture(one.box.cut(picture.rgb)), one.mask)
+            _encode_region(instance, _cut(picture, one), one.mask)
             for picture, own in zip(pictures, found, strict=True)
             for one in own
         ]
@@ -158,11 +173,19 @@ class References:
             raise ConfigError(f"instances: {name}: {error}") from error
 
 
+def _cut(picture: Picture, one: Detection) -> Picture:
+    alpha = picture.alpha
+    return Picture(one.box.cut(picture.rgb), None if alpha is None else one.box.cut(alpha))
+
+
 def _encode_region(
     colorizer: "PictureColorizer", picture: Picture, mask: np.ndarray | None = None
 ) -> Region:
     lab = colorizer.see_lab(picture)
-    return _region(colorizer, lab, _inside(lab, mask))
+    visible = visible_part(picture)
+    if visible is not None and mask is not None and (visible & mask).any():
+        visible &= mask
+    return _region(colorizer, lab, _inside(lab, mask if visible is None else visible))
 
 
 def _encode_whole(
@@ -176,7 +199,7 @@ def _encode_whole(
         colors = [colorizer.see_lab(Picture(one.box.cut(picture.rgb)))[:, 1:] for one in found]
         partly = paste(found, colors, picture.rgb.shape[:2], (height, width))
         shown = torch.cat([lab, partly], dim=1)
-    return _region(colorizer, shown)
+    return _region(colorizer, shown, _inside(lab, visible_part(picture)))
 
 
 def _region(colorizer: "PictureColorizer", lab: Tensor, inside: np.ndarray | None = None) -> Region:

@@ -123,11 +123,10 @@ class PartlyColoring:
         try:
             picture = Picture(collection.picture(one.number))
             options = self._given.options(name, self._min_score, self._min_side)
-            found = find_instances(picture.rgb, options, name)
+            found = find_instances(picture.rgb, options, name, labels=self._labels)
         except UnreadablePicture as error:
             return str(error)
-        wanted = [each for each in found if not self._labels or each.label in self._labels]
-        return see_crops(self._instance, picture, wanted)
+        return see_crops(self._instance, picture, found)
 
 
 def _work(group: Sequence[Seen]) -> str:

@@ -24,6 +24,7 @@ from colorization.reference import reference_name
 
 _MAKER = "colorization"
 _VERSION = 1  # of what a model's colors are made into; a higher one makes finished files anew
+_REFERENCE_VERSION = 2  # of how a reference's colors are taken; as above, for files with one
 
 
 class Photograph(NamedTuple):
@@ -82,7 +83,8 @@ class Signature:
             given = instances["given"]
             part = None if given is None else {k: v for k, v in given.items() if k in names}
             told["instances"] = {**instances, "given": part}
-        settings = {"version": _VERSION, "size": colorizer.size, "options": told}
+        version = _REFERENCE_VERSION if options.reference else _VERSION
+        settings = {"version": version, "size": colorizer.size, "options": told}
         self._start = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         self._start.update(colorizer.digest.encode())
 

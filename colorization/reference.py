@@ -36,8 +36,8 @@ def _read_reference(value: object) -> bytes:
     chroma = _mean_chroma(decode_reference(value))
     if chroma < _LEAST_CHROMA:
         raise ValueError(
-            f"found a gray picture, its mean chroma is {chroma:.1f} units of Lab; one in the "
-            "colors that are wanted is needed"
+            f"found a gray picture, its mean chroma is {chroma:.1f} units of Lab where it can be "
+            "seen; one in the colors that are wanted is needed"
         )
     return value
 
@@ -73,16 +73,29 @@ def reference_name(index: int) -> str:
 
 
 def decode_reference(data: bytes) -> Picture:
-    """Return a reference, upright and by its color profile; gray where it is mostly transparent."""
+    """Return a reference, upright and by its color profile; gray where it cannot be seen."""
     picture = decode(data, "the reference", managed=True)[1]
-    if picture.alpha is None:
+    visible = visible_part(picture)
+    if visible is None:
         return picture
-    unseen = picture.alpha < np.iinfo(picture.alpha.dtype).max / 2
     grays = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
-    return Picture(np.where(unseen[..., None], grays[..., None], picture.rgb))
+    return Picture(np.where(visible[..., None], picture.rgb, grays[..., None]), picture.alpha)
+
+
+def visible_part(picture: Picture) -> np.ndarray | None:
+    """Return where a picture (H, W) is more than half opaque; None for one without alpha."""
+    if picture.alpha is None:
+        return None
+    return picture.alpha > np.iinfo(picture.alpha.dtype).max / 2
 
 
 def _mean_chroma(picture: Picture) -> float:
+    """Return the mean chroma of what can be seen of a picture, in units of Lab."""
     small = cv2.resize(to_uint8(picture.rgb), (_SEEN, _SEEN), interpolation=cv2.INTER_AREA)
-    ab = rgb_to_lab(torch.from_numpy(small).permute(2, 0, 1)[None])[:, 1:]
-    return (ab.norm(dim=1).mean() * AB_SCALE).item()
+    chroma = rgb_to_lab(torch.from_numpy(small).permute(2, 0, 1)[None])[0, 1:].norm(dim=0)
+    visible = visible_part(picture)
+    shares = np.ones(picture.rgb.shape[:2], np.float32) if visible is None else visible
+    weights = cv2.resize(shares.astype(np.float32), (_SEEN, _SEEN), interpolation=cv2.INTER_AREA)
+    seen = float(weights.sum())
+    # What is hidden is gray by then, and has no part in the sum.
+    return (chroma.sum() * AB_SCALE).item() / seen if seen else 0.0

@@ -77,13 +77,13 @@ class PictureService:
         except (ConfigError, UnreadablePicture) as error:
             return refusal(error)
         crops = self._megapixels_of_crops(options)
-        if (pixels + crops) * options.samples > self._megapixels:
-            fits = int(self._megapixels / (pixels + crops))
-            things = f" and things of {crops:.2g}" if crops else ""
-            advice = f"ask for {fits}" if fits else "make it smaller, or name fewer things"
+        if max(pixels, crops) * options.samples > self._megapixels:
+            fits = int(self._megapixels / max(pixels, crops))
+            things = f" with things of up to {crops:.1f}" if crops else ""
+            advice = f"ask for {fits}" if fits else "name fewer things"
             return Refusal(
                 413,
-                f"samples: found {options.samples} of a picture of {pixels:.2g} megapixels"
+                f"samples: found {options.samples} of a picture of {pixels:.1f} megapixels"
                 f"{things}; this server makes at most {self._megapixels:g} megapixels a request: "
                 f"{advice}",
             )

@@ -175,6 +175,10 @@ def _refuse_twice(settings: Settings, seen: Iterable[str], names: Counter[str]) 
 
 def _check_instances(settings: Settings, path: Path, collections: Sequence[Collection]) -> None:
     """Read all lines once, so that a wrong one is found here and not by a worker."""
+    if settings.min_score == 1:
+        raise ConfigError(
+            "min_score: found 1; instances must be surer than that: less than 1 is needed"
+        )
     given = GivenInstances(path)
     names = Counter(name for found in collections for name in found.names)
     _refuse_twice(settings, given, names)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from colorization.color_transfer import mapping_between
+from colorization.color_transfer import distance_between, mapping_between
 
 
 def drawn(seed: int, mean: tuple[float, float], spread: list[list[float]]) -> torch.Tensor:
@@ -20,6 +20,16 @@ def test_colors_get_the_mean_and_the_covariance_of_those_that_are_wanted() -> No
     torch.testing.assert_close(torch.cov(mapped), torch.cov(OTHER), atol=2e-3, rtol=0)
     torch.testing.assert_close(mapping.matrix, mapping.matrix.T)  # it turns nothing around
     assert (torch.linalg.eigvalsh(mapping.matrix) > 0).all()
+
+
+def test_mapped_colors_are_near_and_others_as_far_as_their_means() -> None:
+    mapping = mapping_between(ONE, OTHER)
+    mapped = mapping.matrix @ ONE + mapping.offset[:, None]
+    assert distance_between(mapped, OTHER) < 0.01 < 0.3 < distance_between(ONE, OTHER)
+    away = torch.tensor([[0.3], [0.4]])
+    torch.testing.assert_close(
+        distance_between(ONE, ONE + away).float(), torch.tensor(0.5), atol=1e-4, rtol=0
+    )
 
 
 def test_colors_that_are_as_wanted_stay() -> None:

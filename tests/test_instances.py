@@ -62,6 +62,28 @@ def test_more_instances_than_may_be_are_an_error_of_their_picture() -> None:
     triangle = (0.0, 0.0, 9.0, 0.0, 9.0, 9.0)
     with pytest.raises(ValidationError, match="found 257 polygons, at most 256"):
         GivenInstance(bbox=(0, 0, 9, 9), segmentation=(triangle,) * 257)
+    with pytest.raises(ValidationError, match="found 6000 corners, at most 5000"):
+        GivenInstance(bbox=(0, 0, 9, 9), segmentation=(triangle * 2000,))
+
+
+def test_only_classes_that_are_wanted_count() -> None:
+    given = (GivenInstance(label="tree", bbox=(0, 0, 70, 70)),) * 120
+    person = GivenInstance(label="person", bbox=(0, 0, 70, 70))
+    asked = InstanceOptions(given={"": (*given, person)})
+    (found,) = find_instances(PICTURE, asked, labels=["person"])
+    assert found.label == "person"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"name": "", "instances": ' + "[" * 100_000, "brackets within brackets"),
+        ('{"name": "", "instances": [{"label": "\\udcff", "bbox": [0, 0, 9, 9]}]}', "surrogate"),
+    ],
+)
+def test_a_line_that_no_parser_takes_is_named(line: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"line 1: .*{words}"):
+        parse_instances(line)
 
 
 @pytest.mark.parametrize("name", ["a\udcff.jpg", "a\u2028b.jpg", "a\x0cb.jpg", "ä.jpg"])

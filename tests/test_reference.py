@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from colorization.color import lab_to_rgb, rgb_to_lab
 from colorization.color_flags import parse_flat
+from colorization.color_transfer import distance_between
 from colorization.coloring import ColorOptions, check_options
 from colorization.config import ConfigError, parse
 from colorization.experiment import Experiment, build_model, without_pretrained
 from colorization.inference import PictureColorizer
 from colorization.models.cinn.cinn import CINN
+from colorization.palette import References
 from colorization.pictures import Picture, encode_picture
 from sepia import photo
 from small_recipe import read_small_recipe
@@ -106,6 +108,26 @@ def test_colors_are_the_references_also_where_a_model_thinks_them_unlikely() -> 
         assert np.abs(mean_ab(colored.rgb) - mean_ab(reference)).max() < 0.025, brightness
 
 
+@pytest.mark.parametrize("tone", [(0.55, 0.4), (-0.4, 0.35), (0.1, -0.6), (0.05, 0.1)])
+def test_moving_a_latent_takes_no_color_further_from_the_references(
+    tone: tuple[float, float],
+) -> None:
+    light = torch.from_numpy(photo(SIDE, SIDE)).permute(2, 0, 1)[None]
+    light = rgb_to_lab(light)[:, :1]
+    for deviation in (0.1, 0.2, 0.3):
+        colorizer = PictureColorizer(flow(deviation=deviation), SIDE)
+        options = ColorOptions(reference=(png(tinted(*tone, grain=0)),))
+        with torch.inference_mode():
+            palettes = References(colorizer)(options)
+            assert palettes is not None
+            (region,) = palettes.whole.regions
+            (latents,) = palettes.whole.latents([light], options)
+            both = (region.latent_for(light)[None], latents)
+            colors = [colorizer.model.color_from(light, one)[0].flatten(1) for one in both]
+            alone, moved = (distance_between(one, region.colors) for one in colors)
+        assert moved <= alone
+
+
 def test_of_several_references_each_picture_takes_the_one_that_is_most_like_it(
     colorizer: PictureColorizer,
 ) -> None:
@@ -196,16 +218,13 @@ def test_references_travel_as_bytes_and_as_base64() -> None:
 def test_what_is_transparent_in_a_reference_lends_no_color(colorizer: PictureColorizer) -> None:
     with pytest.raises(ConfigError, match=r"reference\.0: found a gray picture"):
         parse_flat({"reference": rgba(WARM, 0)})
-    half = np.hstack([WARM, COLD])
-    alpha = np.repeat([[255] * SIDE + [0] * SIDE], SIDE, 0).astype(np.uint8)
-    light = rgb_to_lab(torch.from_numpy(half).permute(2, 0, 1)[None])[:, :1]
-    gray = lab_to_rgb(torch.cat([light, torch.zeros(1, 2, SIDE, 2 * SIDE)], 1))[0]
-    cut = np.hstack([WARM, np.rint(gray.permute(1, 2, 0).numpy() * 255).astype(np.uint8)[:, SIDE:]])
-    expected, found = (
-        colorizer(Picture(half), parse_flat({"reference": data}))[0].rgb.astype(int)
-        for data in (png(cut), rgba(half, alpha))
-    )
-    assert np.abs(expected - found).mean() < 1
+    both = np.hstack([COLD, COLD, COLD, WARM])
+    alpha = np.repeat([[0] * 3 * SIDE + [255] * SIDE], SIDE, 0).astype(np.uint8)
+    gray = Picture(tinted(0, 0))
+    (found,) = colorizer(gray, parse_flat({"reference": rgba(both, alpha)}))
+    (whole,) = colorizer(gray, parse_flat({"reference": png(both)}))
+    assert np.abs(mean_ab(found.rgb) - mean_ab(WARM)).max() < 0.03
+    assert np.abs(mean_ab(whole.rgb) - mean_ab(WARM)).max() > 0.2
 
 
 def rgba(rgb: np.ndarray, alpha: np.ndarray | int) -> bytes:

@@ -34,7 +34,7 @@ class GivenInstances:
                 continue
             try:
                 name = str(json.loads(line)["name"])
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise ConfigError(
                     f"{path}, line {number}: names no picture ({error}); needed is "
                     '{"name": "a/b.jpg", "instances": [...]}'

@@ -114,13 +114,15 @@ function options() {
   return {
     saturation: $("saturation").value,
     gain: $("auto-gain").checked ? "auto" : gain(),
-    foreground: $("foreground").checked ? "all" : null,
+    foreground: $("foreground").checked && !state.model?.lacks.includes("foreground") ? "all" : null,
     samples: draws ? document.querySelector("[name=count]:checked").value : null,
     seed: draws ? String(state.seed) : null,
     temperature: draws && !state.ownTemperature ? $("temperature").value : null,
     format: state.shown ? null : "png",
   };
 }
+
+const references = () => state.model?.takes_reference ? state.references : [];
 
 async function color() {
   state.running?.abort();
@@ -149,7 +151,7 @@ async function color() {
   told(0);
   try {
     const ask = extra =>
-      colorize(state.file, {...options(), ...extra}, state.references, told, running.signal);
+      colorize(state.file, {...options(), ...extra}, references(), told, running.signal);
     const {pictures, model} = await ask({});
     if (running.signal.aborted) return;
     if (!state.shown && !$("before").naturalWidth) {
@@ -163,8 +165,8 @@ async function color() {
     if (running.signal.aborted) return;
     offerSamples();
     clearInterval(clock);
-    if (model && model !== state.model?.model) await meet(); // a newer one, of other options
     say(`Colored in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
+    if (model && model !== state.model?.model) await meet(); // a newer one, of other options
   } catch (error) {
     if (running.signal.aborted || error.name === "AbortError") return;
     clearInterval(clock);

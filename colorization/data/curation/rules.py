@@ -54,7 +54,11 @@ class CurationRules(Config):
         description="share of the picture that a wanted instance must cover",
     )
     min_score: float = Field(
-        default=0.5, ge=0, lt=1, description="how sure a detector must be: more than that"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="how sure a detector must be of a wanted instance; with `instances` set it "
+        "must be surer",
     )
     instances: Instances | None = Field(
         default=None,
