@@ -1,16 +1,15 @@
 """Selective coloring: what of a picture stays in color, on a gray background."""
 
-import base64
-import binascii
 from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainValidator
 
 from colorization.config import Config
-from colorization.pictures import Picture, UnreadablePicture, read_header, read_picture, to_uint8
+from colorization.encoded_pictures import AS_TEXT, encoded_picture
+from colorization.pictures import Picture, UnreadablePicture, read_picture, to_uint8
 from colorization.segmentation import Backbone, Segmenter, VOCClass
 
 MAX_MASK_MEGAPIXELS = 50
@@ -23,30 +22,13 @@ class MaskDoesNotFit(UnreadablePicture):
 
 
 def _read_mask(value: object) -> bytes:
-    """Take an encoded picture as bytes, or its base64; raises ValueError for what is none."""
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"found text that is no base64 of a picture ({error})") from error
-    if not isinstance(value, bytes):
-        raise ValueError(f"found {type(value).__name__}; an encoded picture is needed")
-    width, height = read_header(value, "the mask").size
-    if width * height > MAX_MASK_MEGAPIXELS * 1e6:
-        raise ValueError(
-            f"found a mask of {width} x {height} pixels; at most {MAX_MASK_MEGAPIXELS} megapixels "
-            "are taken: a smaller one in the picture's proportions does the same"
-        )
-    read_picture(value, "the mask")
-    return value
+    advice = "a smaller one in the picture's proportions does the same"
+    data = encoded_picture(value, "mask", MAX_MASK_MEGAPIXELS, advice)
+    read_picture(data, "the mask")
+    return data
 
 
-# Bytes in Python, base64 in files and over HTTP.
-EncodedMask = Annotated[
-    bytes,
-    PlainValidator(_read_mask),
-    PlainSerializer(lambda data: base64.b64encode(data).decode(), when_used="json"),
-]
+EncodedMask = Annotated[bytes, PlainValidator(_read_mask), AS_TEXT]
 
 
 class ForegroundOptions(Config):

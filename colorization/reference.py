@@ -1,16 +1,15 @@
 """Pictures whose colors others are to take (system A6), as options hold them."""
 
-import base64
-import binascii
 from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator
+from pydantic import BeforeValidator, PlainValidator
 
 from colorization.color import AB_SCALE, rgb_to_lab
-from colorization.pictures import Picture, decode, read_header, to_uint8
+from colorization.encoded_pictures import AS_TEXT, encoded_picture
+from colorization.pictures import Picture, decode, to_uint8
 
 MAX_REFERENCES = 16
 MAX_REFERENCE_MEGAPIXELS = 50
@@ -19,27 +18,15 @@ _SEEN = 64  # pixels of a side; noise of coding is averaged away
 
 
 def _read_reference(value: object) -> bytes:
-    """Take an encoded picture as bytes, or its base64; raises ValueError for none with colors."""
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"found text that is no base64 of a picture ({error})") from error
-    if not isinstance(value, bytes):
-        raise ValueError(f"found {type(value).__name__}; an encoded picture is needed")
-    width, height = read_header(value, "the reference").size
-    if width * height > MAX_REFERENCE_MEGAPIXELS * 1e6:
-        raise ValueError(
-            f"found a reference of {width} x {height} pixels; at most {MAX_REFERENCE_MEGAPIXELS} "
-            "megapixels are taken: of a smaller one the colors are the same"
-        )
-    chroma = _mean_chroma(decode_reference(value))
+    advice = "of a smaller one the colors are the same"
+    data = encoded_picture(value, "reference", MAX_REFERENCE_MEGAPIXELS, advice)
+    chroma = _mean_chroma(decode_reference(data))
     if chroma < _LEAST_CHROMA:
         raise ValueError(
             f"found a gray picture, its mean chroma is {chroma:.1f} units of Lab where it can be "
             "seen; one in the colors that are wanted is needed"
         )
-    return value
+    return data
 
 
 def _several(value: object) -> object:
@@ -53,16 +40,8 @@ def _several(value: object) -> object:
     return value
 
 
-# Bytes in Python, base64 in files and over HTTP.
 EncodedReferences = Annotated[
-    tuple[
-        Annotated[
-            bytes,
-            PlainValidator(_read_reference),
-            PlainSerializer(lambda data: base64.b64encode(data).decode(), when_used="json"),
-        ],
-        ...,
-    ],
+    tuple[Annotated[bytes, PlainValidator(_read_reference), AS_TEXT], ...],
     BeforeValidator(_several),
 ]
 
