@@ -148,7 +148,7 @@ def main() -> None:
                     quantiles = [f"{np.quantile(seconds, q):.2f} s" for q in (0.5, 0.95, 0.99)]
                     numbers = (batch, clients, len(seconds))
                     table.add_row(*map(str, numbers), *quantiles, f"{rate:.2f}")
-                if batch == 1:
+                if batch < arguments.batch:
                     continue
                 processes = replicas(pid)
                 done = 3 * CLIENTS + arguments.requests

@@ -6,7 +6,6 @@ say more about it, and `mask` takes its place. `reference` is one picture or sev
 """
 
 import argparse
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from colorization.coloring import ColorOptions
 from colorization.colorize_arguments import EVERYTHING
-from colorization.config import ConfigError, Data, parse
+from colorization.config import ConfigError, Data, nearest, parse
 from colorization.instances import AUTO, parse_instances, read_instances
 
 # Flat names and the types of their values; gain is a number or "auto".
@@ -49,9 +48,7 @@ def parse_flat(values: Mapping[str, Any]) -> ColorOptions:
     ConfigError with one line per fault.
     """
     if unknown := sorted(values.keys() - FLAT_NAMES.keys()):
-        near = difflib.get_close_matches(unknown[0], FLAT_NAMES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(FLAT_NAMES)
+        hint, known = nearest(unknown[0], FLAT_NAMES), ", ".join(FLAT_NAMES)
         raise ConfigError(f"{unknown[0][:100]!r}: there is no such option; {hint}known are {known}")
     data: Data = {k: v for k, v in values.items() if v is not None and v is not False}
     part = {key: data.pop(key) for key in _OF_FOREGROUND if key in data}

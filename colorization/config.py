@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -125,6 +125,12 @@ def parse(cls: type[C], data: Mapping[str, Any], origin: str = "") -> C:
         lines = [_explain(cls, data, fault) for fault in error.errors(include_url=False)]
         start = f"{origin}: " if origin else ""
         raise ConfigError("\n".join(f"{start}{line}" for line in lines)) from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the question whether the most similar name was meant; "" where none is similar."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def dump(config: Config) -> Data:
@@ -255,8 +261,7 @@ def _explain(cls: type[Config], data: Mapping[str, Any], fault: ErrorDetails) ->
     match fault["type"]:
         case "extra_forbidden":
             names = sorted(known.model_fields) if known else []
-            near = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = nearest(keys[-1], names)
             others = [name for name, kind in union.items() if keys[-1] in kind.model_fields]
             if others and known not in map(union.get, others):
                 place = ".".join(keys[:-1])
@@ -266,8 +271,7 @@ def _explain(cls: type[Config], data: Mapping[str, Any], fault: ErrorDetails) ->
             return f"{key}: a value is needed"
         case "union_tag_invalid" | "union_tag_not_found":
             name = found.get("name") if isinstance(found, Mapping) else found
-            near = difflib.get_close_matches(str(name), members, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = nearest(str(name), members)
             return f"{key}.name: found {name!r}; {hint}known: {', '.join(sorted(members))}"
         case "value_error":
             message = str(fault.get("ctx", {}).get("error", fault["msg"]))

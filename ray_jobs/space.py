@@ -1,6 +1,5 @@
 """A search space is the experiment with distributions in place of values."""
 
-import difflib
 import hashlib
 import json
 import random
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from optuna.trial import BaseTrial
 
-from colorization.config import ConfigError, dump, flatten, parse
+from colorization.config import ConfigError, dump, flatten, nearest, parse
 from colorization.experiment import SPEED_ONLY, Experiment, check, read_experiment
 from distributions import Choice, Distribution, read_tagged, write_tagged
 from search_config import SearchConfig
@@ -229,8 +228,7 @@ def _file_of(model: str) -> Path:
     known = {path.stem: path for path in sorted(SPACES.glob("*.yaml"))}
     if model in known:
         return known[model]
-    near = difflib.get_close_matches(model, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = nearest(model, known)
     raise ConfigError(
         f"--model: no search space for {model!r}; {hint}known: {', '.join(known) or 'none'}"
     )

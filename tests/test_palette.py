@@ -87,6 +87,19 @@ def test_each_instance_takes_the_colors_of_the_one_that_is_most_like_it_wherever
     assert (square - torch.tensor(BLUE)).abs().max() < 0.08
 
 
+def test_what_is_transparent_in_a_things_reference_lends_no_color(
+    colorizer: PictureColorizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb, hidden = scene(bar=BLUE, square=BLUE), scene(bar=RED, square=RED)
+    alpha = np.full(rgb.shape[:2], 255, np.uint8)
+    alpha[:80] = 0
+    data = encode_picture(Picture(np.where(alpha[..., None], rgb, hidden), alpha), ".png")
+    told = lines(picture=[LEFT], reference_1=[LEFT])
+    asked = parse_flat({"reference": [data], "instances": told})
+    shown = shown_to_the_scene_model(colorizer, asked, monkeypatch)
+    assert (shown[:, 20:44, 12:20].mean((1, 2)) - torch.tensor(BLUE)).abs().max() < 0.08
+
+
 def test_instances_are_matched_with_those_of_all_references(
     colorizer: PictureColorizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
